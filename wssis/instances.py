@@ -1,0 +1,86 @@
+"""The one noun that crosses everything: the objects of one image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Instances:
+    """N objects of one image; every field but `size`, `labels` and `ignore` has N rows or is None.
+
+    Attributes:
+        size: (H, W) of the image in pixels.
+        labels: (N,) int64, class index 0..K-1.
+        masks: (N, H, W) bool.
+        points: (N, 2) float32, pixels, x then y, origin at the image's top left corner.
+        scores: (N,) float32 in 0..1.
+        ids: (N,) int64, ids of the annotations that the objects come from.
+        ignore: (H, W) bool, pixels of which nothing is known (crowds, undecided points); no row an object.
+
+    Raises:
+        ValueError: a field's shape or dtype is not as above.
+    """
+
+    size: tuple[int, int]
+    labels: Tensor
+    masks: Tensor | None = None
+    points: Tensor | None = None
+    scores: Tensor | None = None
+    ids: Tensor | None = None
+    ignore: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        count = self.labels.shape[0]
+        expected = {
+            "labels": ((count,), torch.int64),
+            "masks": ((count, *self.size), torch.bool),
+            "points": ((count, 2), torch.float32),
+            "scores": ((count,), torch.float32),
+            "ids": ((count,), torch.int64),
+            "ignore": (tuple(self.size), torch.bool),
+        }
+        for name, (shape, dtype) in expected.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if tuple(value.shape) != shape or value.dtype != dtype:
+                raise ValueError(
+                    f"Instances.{name}: expected {shape} {dtype}, got {tuple(value.shape)} {value.dtype}"
+                )
+
+    def __len__(self) -> int:
+        return int(self.labels.shape[0])
+
+    def __getitem__(self, rows: Tensor | slice) -> Instances:
+        """The objects that `rows` (index tensor, bool tensor or slice) selects; `ignore` stays."""
+        picked = {
+            f.name: getattr(self, f.name)[rows]
+            for f in fields(self)
+            if f.name not in ("size", "ignore") and getattr(self, f.name) is not None
+        }
+        return replace(self, **picked)
+
+    def to(self, device: torch.device | str) -> Instances:
+        """The same objects with every tensor on `device`."""
+        moved = {
+            f.name: getattr(self, f.name).to(device, non_blocking=True)
+            for f in fields(self)
+            if f.name != "size" and getattr(self, f.name) is not None
+        }
+        return replace(self, **moved)
+
+    @staticmethod
+    def empty(size: tuple[int, int]) -> Instances:
+        """No object, with empty masks, points, scores and ids, for an image of `size` (H, W)."""
+        return Instances(
+            size=size,
+            labels=torch.zeros(0, dtype=torch.int64),
+            masks=torch.zeros((0, *size), dtype=torch.bool),
+            points=torch.zeros((0, 2)),
+            scores=torch.zeros(0),
+            ids=torch.zeros(0, dtype=torch.int64),
+        )
