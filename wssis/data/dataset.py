@@ -1,0 +1,97 @@
+"""Images and objects of one or more annotation files as training samples, in an order that a seed fixes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from wssis.data.coco import CocoData, ImageRecord
+from wssis.data.images import read_image
+from wssis.data.transforms import TrainTransform
+from wssis.instances import Instances
+
+Sample = tuple[Tensor, Instances, int]
+Batch = tuple[list[Tensor], list[Instances], list[int]]
+
+
+class TrainingImages(Dataset[Sample]):
+    """Augmented samples; `dataset[(position, index)]` depends on the seed, the position and the image alone.
+
+    Args:
+        sources: annotation files with masks; their images follow one another.
+        transform: see `TrainTransform`.
+        seed: of all randomness.
+    """
+
+    def __init__(self, sources: Sequence[CocoData], transform: TrainTransform, seed: int) -> None:
+        self.items: list[tuple[str, ImageRecord]] = [
+            (source.image_dir, record) for source in sources for record in source.images
+        ]
+        self.transform, self.seed = transform, seed
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        """Sample of (position in training, image): uint8 (3, h, w), its objects, the image's id."""
+        position, index = key
+        image_dir, record = self.items[index]
+        image = read_image(image_dir, record.file_name, (record.height, record.width))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed * 1_000_003 + position)
+            image, instances = self.transform(image, record.instances())
+        return image, instances, record.id
+
+
+class ShuffledPositions(Sampler[list[tuple[int, int]]]):
+    """Batches of (position, index): pass after pass over weighted shuffles, fixed by the seed.
+
+    Args:
+        repeats: how often a pass holds each image (strong images can count more than once).
+        batch_size: samples a batch.
+        iterations: number of batches.
+        seed: of the shuffles.
+        start: first batch (to resume).
+    """
+
+    def __init__(self, repeats: Sequence[int], batch_size: int, iterations: int, seed: int, start: int = 0) -> None:
+        self.order = torch.repeat_interleave(torch.arange(len(repeats)), torch.tensor(repeats))
+        self.batch_size, self.iterations, self.seed, self.start = batch_size, iterations, seed, start
+
+    def __len__(self) -> int:
+        return self.iterations - self.start
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        size, shuffle, current = len(self.order), self.order, -1
+        for batch in range(self.start, self.iterations):
+            keys = []
+            for position in range(batch * self.batch_size, (batch + 1) * self.batch_size):
+                epoch, offset = divmod(position, size)
+                if epoch != current:
+                    generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+                    shuffle, current = self.order[torch.randperm(size, generator=generator)], epoch
+                keys.append((position, int(shuffle[offset])))
+            yield keys
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """Lists, since sizes differ: images, objects, image ids."""
+    images, instances, ids = zip(*samples, strict=True)
+    return list(images), list(instances), list(ids)
+
+
+def training_loader(
+    images: TrainingImages, repeats: Sequence[int], batch_size: int, iterations: int, workers: int = 0, start: int = 0
+) -> DataLoader[Batch]:
+    """Batches of `images` for a whole training."""
+    sampler = ShuffledPositions(repeats, batch_size, iterations, images.seed, start)
+    return DataLoader(
+        images,  # type: ignore[arg-type]
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=collate,
+        persistent_workers=workers > 0,
+    )

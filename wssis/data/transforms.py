@@ -1,0 +1,150 @@
+"""Augmentation of training images, and the one resize that prediction undoes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as TF
+
+from wssis.instances import Instances
+
+MIN_AREA = 4  # pixels; what a crop leaves of an object below this is no longer an object
+
+
+@dataclass(frozen=True)
+class ResizeSettings:
+    """How an image is brought to the network's scale, in training and in prediction.
+
+    Attributes:
+        scale: factor, where `short` is 0.
+        short: length in pixels that the short side is brought to; 0: use `scale`.
+        long: the long side's limit in pixels where `short` is used.
+    """
+
+    scale: float = 1.0
+    short: int = 0
+    long: int = 1333
+
+    def __post_init__(self) -> None:
+        if not 0.1 <= self.scale <= 10:
+            raise ValueError("scale must be between 0.1 and 10")
+        if self.short < 0 or self.long < 32:
+            raise ValueError("short must be 0 or more and long at least 32 (pixels)")
+
+    def factor(self, height: int, width: int) -> float:
+        """The factor for an image of this size."""
+        if not self.short:
+            return self.scale
+        return min(self.short / min(height, width), self.long / max(height, width))
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """(H, W) of the network's input for an image of this size."""
+        factor = self.factor(height, width)
+        return max(1, round(height * factor)), max(1, round(width * factor))
+
+    def image(self, image: Tensor) -> Tensor:
+        """uint8 (3, H, W) at the network's scale."""
+        size = self.size(image.shape[1], image.shape[2])
+        return image if size == tuple(image.shape[1:]) else TF.resize(image, list(size), antialias=True)
+
+    def points(self, points: Tensor, height: int, width: int) -> Tensor:
+        """(N, 2) xy pixels of the image to pixels of the network's input."""
+        new_h, new_w = self.size(height, width)
+        return points * points.new_tensor([new_w / width, new_h / height])
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """Random changes of a training image.
+
+    Attributes:
+        crop: side in pixels of the square that is cut at the network's scale; 0: the whole image.
+        scale: range of the random scale, times the network's scale.
+        flips: "horizontal", or "all" (both flips and quarter turns: scenes without an up), or "none".
+        brightness, contrast, saturation: strength of the colour jitter.
+        hue: likewise, 0 to 0.5; costs more than the rest together.
+    """
+
+    crop: int = 96
+    scale: tuple[float, float] = (0.75, 1.4)
+    flips: str = "all"
+    brightness: float = 0.3
+    contrast: float = 0.3
+    saturation: float = 0.3
+    hue: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.flips not in ("none", "horizontal", "all"):
+            raise ValueError(f"flips must be none, horizontal or all, not {self.flips!r}")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError("scale must be [low, high] with 0 < low <= high")
+        if self.crop < 0:
+            raise ValueError("crop must be 0 or more pixels")
+
+
+class TrainTransform:
+    """Resize, scale jitter, crop, flips and colour jitter of an image and its masks.
+
+    Randomness comes from torch's global generator; seed it a sample to repeat one.
+    """
+
+    def __init__(self, resize: ResizeSettings, augment: AugmentSettings) -> None:
+        self.resize, self.augment = resize, augment
+        jitter = (augment.brightness, augment.contrast, augment.saturation, augment.hue)
+        self.colour = v2.ColorJitter(*jitter) if any(jitter) else v2.Identity()
+
+    def __call__(self, image: Tensor, instances: Instances) -> tuple[Tensor, Instances]:
+        """uint8 (3, H, W) and its objects (with masks) to a changed image and the objects still in it."""
+        masks = instances.masks if instances.masks is not None else torch.zeros((0, *instances.size), dtype=torch.bool)
+        ignore = instances.ignore if instances.ignore is not None else torch.zeros(instances.size, dtype=torch.bool)
+        picture = tv_tensors.Image(image)
+        layers = tv_tensors.Mask(torch.cat([masks, ignore[None]]).to(torch.uint8))
+        picture, layers = self._geometry(picture, layers)
+        picture = self.colour(picture)
+        boolean = layers.as_subclass(Tensor).bool()
+        keep = boolean[:-1].flatten(1).sum(1) >= MIN_AREA
+        changed = Instances(
+            size=(int(boolean.shape[1]), int(boolean.shape[2])),
+            labels=instances.labels[keep],
+            masks=boolean[:-1][keep],
+            ignore=boolean[-1] if instances.ignore is not None else None,
+        )
+        return picture.as_subclass(Tensor), changed
+
+    def _geometry(self, picture: Tensor, layers: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = picture.shape[-2:]
+        low, high = self.augment.scale
+        factor = self.resize.factor(height, width) * (low + (high - low) * torch.rand(()).item())
+        if self.augment.crop:
+            picture, layers = self._crop(picture, layers, factor)
+        else:
+            size = [max(1, round(height * factor)), max(1, round(width * factor))]
+            picture, layers = TF.resize(picture, size, antialias=True), TF.resize(layers, size)
+        if self.augment.flips != "none" and torch.rand(()) < 0.5:
+            picture, layers = TF.horizontal_flip(picture), TF.horizontal_flip(layers)
+        if self.augment.flips == "all":
+            turns = int(torch.randint(4, ()))
+            picture = tv_tensors.Image(torch.rot90(picture, turns, (-2, -1)))
+            layers = tv_tensors.Mask(torch.rot90(layers, turns, (-2, -1)))
+        return picture, layers
+
+    def _crop(self, picture: Tensor, layers: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+        """Cut the window first and scale it then: large images are never resized whole."""
+        height, width = picture.shape[-2:]
+        crop = self.augment.crop
+        window_h, window_w = min(height, round(crop / factor)), min(width, round(crop / factor))
+        top = int(torch.randint(height - window_h + 1, ()))
+        left = int(torch.randint(width - window_w + 1, ()))
+        size = [min(crop, max(1, round(window_h * factor))), min(crop, max(1, round(window_w * factor)))]
+        picture = TF.resized_crop(picture, top, left, window_h, window_w, size, antialias=True)
+        # Only masks that reach into the window are scaled: an image of 369 nuclei has few in a crop.
+        window = layers[:, top : top + window_h, left : left + window_w]
+        inside = window.flatten(1).any(1)
+        scaled = torch.zeros((len(inside), *size), dtype=torch.uint8)
+        nearest = v2.InterpolationMode.NEAREST_EXACT
+        scaled[inside] = TF.resize(tv_tensors.Mask(window[inside]), size, nearest).as_subclass(Tensor)
+        return picture, tv_tensors.Mask(scaled)

