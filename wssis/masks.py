@@ -1,0 +1,173 @@
+"""Measures and smaller copies of masks, made for hundreds of them at once.
+
+Sums add eight pixels at a time, by reading eight bool pixels as one 64-bit integer.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_BYTES = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def row_column_sums(masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Foreground pixels of each row (N, H) and of each column (N, W) of bool masks (N, H, W), int64."""
+    count, height, width = masks.shape
+    if masks.numel() == 0:
+        return masks.new_zeros((count, height), dtype=torch.int64), masks.new_zeros(
+            (count, width), dtype=torch.int64
+        )
+    packed = _packed(masks, 8)
+    # A byte holds sums up to 255: add at most 255 words before the bytes are taken apart.
+    rows: Tensor = sum(
+        part.sum(2).view(torch.uint8).view(count, height, 8).sum(2) for part in packed.split(255, 2)
+    )  # type: ignore[assignment]
+    columns: Tensor = sum(part.sum(1).view(torch.uint8).long() for part in packed.split(255, 1))  # type: ignore[assignment]
+    return rows, columns[:, :width]
+
+
+def _packed(masks: Tensor, size: int) -> Tensor:
+    """Bool masks (N, H, W) as integers (N, H, ceil(W / size)) of `size` pixels each, zero padded."""
+    if masks.shape[2] % size:
+        masks = F.pad(masks, (0, -masks.shape[2] % size))
+    masks = masks.contiguous()
+    if masks.storage_offset() % size:
+        masks = masks.clone()
+    return masks.view(_BYTES[size])
+
+
+def centre_of_mass(masks: Tensor) -> Tensor:
+    """Mean column and row index of the foreground.
+
+    Args:
+        masks: (N, H, W) bool.
+
+    Returns:
+        (N, 2) float32 xy, pixel *indices* (add 0.5 for pixel coordinates); (0, 0) for an empty mask.
+    """
+    return centres_of(*row_column_sums(masks))
+
+
+def mask_boxes(masks: Tensor) -> Tensor:
+    """Tight boxes (N, 4) float32 x0, y0, x1, y1, exclusive ends, of bool masks (N, H, W); zeros if empty."""
+    return boxes_of(*row_column_sums(masks))
+
+
+def centres_of(rows: Tensor, columns: Tensor) -> Tensor:
+    area = rows.sum(1).clamp(min=1)
+    y = (rows * torch.arange(rows.shape[1], device=rows.device)).sum(1)
+    x = (columns * torch.arange(columns.shape[1], device=rows.device)).sum(1)
+    return torch.stack([x.double() / area, y.double() / area], 1).float()
+
+
+def boxes_of(rows: Tensor, columns: Tensor) -> Tensor:
+    ends = []
+    for sums in (columns, rows):
+        length = sums.shape[1]
+        index = torch.arange(length, device=sums.device)
+        present = sums > 0
+        last = torch.where(present, index + 1, 0).amax(1)
+        ends += [torch.minimum(torch.where(present, index, length).amin(1), last), last]
+    return torch.stack([ends[0], ends[2], ends[1], ends[3]], 1).float()
+
+
+def downscale_masks(masks: Tensor, size: tuple[int, int], exact: bool = False) -> Tensor:
+    """Masks at a lower resolution: foreground where the bilinearly resized mask is >= 0.5.
+
+    Args:
+        masks: (N, H, W) bool.
+        size: (h, w) of the result.
+        exact: the same in the 8-bit fixed point of OpenCV's resize, as the reference implementation has it;
+            differs in fewer than 1 pixel in 3000, and only for sizes that do not divide H and W.
+
+    Returns:
+        (N, h, w) bool.
+    """
+    if masks.numel() == 0:
+        return masks.new_zeros((masks.shape[0], *size))
+    if not exact:
+        parts = [
+            F.interpolate(part[None].float(), size, mode="bilinear", align_corners=False)[0] >= 0.5
+            for part in masks.split(64)
+        ]
+        return torch.cat(parts)
+    top, bottom, upper, lower = _fixed_point_samples(masks.shape[1], size[0], masks.device)
+    left, right, west, east = _fixed_point_samples(masks.shape[2], size[1], masks.device)
+
+    def along_row(lines: Tensor) -> Tensor:
+        return (lines[:, :, left] * west + lines[:, :, right] * east) >> 4
+
+    value = (along_row(masks[:, top]) * upper[:, None] >> 16) + (
+        along_row(masks[:, bottom]) * lower[:, None] >> 16
+    )
+    return value >= 2
+
+
+def _fixed_point_samples(source: int, target: int, device: torch.device) -> tuple[Tensor, ...]:
+    """First and second source index, and their weights in 1/2048, of each of `target` samples."""
+    position = (
+        (torch.arange(target, device=device, dtype=torch.float64) + 0.5) * source / target - 0.5
+    ).float()
+    position = position.clamp(0, source - 1)
+    first = position.floor()
+    second_weight = position - first
+    weights = [(weight * 2048).round().int() for weight in (1 - second_weight, second_weight)]
+    return first.long(), (first.long() + 1).clamp(max=source - 1), weights[0], weights[1]
+
+
+def area_average(masks: Tensor, image_size: tuple[int, int], mask_size: tuple[int, int]) -> Tensor:
+    """Share of foreground in each cell of the mask grid, (N, Hm, Wm) float32.
+
+    A cell that the image's border cuts is averaged over the part inside the image.
+    """
+    count, height, width = masks.shape
+    stride = image_size[0] // mask_size[0]
+    if (mask_size[0] * stride, mask_size[1] * stride) != tuple(image_size) or stride not in (1, 2, 4, 8):
+        parts = [
+            F.adaptive_avg_pool2d(
+                F.pad(part.float(), (0, image_size[1] - width, 0, image_size[0] - height)), mask_size
+            )
+            for part in masks.split(64)
+        ]
+        return torch.cat(parts) if parts else masks.new_zeros((0, *mask_size), dtype=torch.float32)
+    out = masks.new_zeros((count, *mask_size), dtype=torch.float32)
+    if masks.numel() == 0:
+        return out
+    if stride == 1:
+        out[:, :height, :width] = masks
+        return out
+    packed = _packed(masks, stride)
+    if height % stride:
+        packed = F.pad(packed, (0, 0, 0, -height % stride))
+    sums = packed.view(count, -1, stride, packed.shape[2]).sum(2, dtype=packed.dtype)
+    sums = sums.view(torch.uint8).view(*sums.shape, stride).sum(3, dtype=torch.float32)
+    rows = (height - torch.arange(sums.shape[1], device=sums.device) * stride).clamp(max=stride)
+    columns = (width - torch.arange(sums.shape[2], device=sums.device) * stride).clamp(max=stride)
+    out[:, : sums.shape[1], : sums.shape[2]] = sums / (rows[:, None] * columns)
+    return out
+
+
+def loss_masks(
+    masks: Tensor,
+    centres: Tensor,
+    image_size: tuple[int, int],
+    mask_size: tuple[int, int],
+    exact: bool,
+    soft: bool,
+) -> Tensor:
+    """Masks of one image at mask resolution, (n, Hm, Wm) bool or (soft) float32."""
+    if soft:
+        return area_average(masks, image_size, mask_size)
+    if exact:
+        size = [int(masks.shape[1 + i] * mask_size[i] / image_size[i] + 0.5) for i in (0, 1)]
+        small = downscale_masks(masks, (size[0], size[1]), exact=True)
+        return F.pad(small, (0, mask_size[1] - size[1], 0, mask_size[0] - size[0]))
+    small = area_average(masks, image_size, mask_size) >= 0.5
+    scale = centres.new_tensor([mask_size[1] / image_size[1], mask_size[0] / image_size[0]])
+    x, y = ((centres + 0.5) * scale).long().unbind(1)
+    objects = torch.arange(masks.shape[0], device=masks.device)
+    vanished = masks.flatten(1).any(1) & ~small.flatten(1).any(1)
+    small[objects, y.clamp(max=mask_size[0] - 1), x.clamp(max=mask_size[1] - 1)] |= vanished
+    return small

@@ -1,0 +1,148 @@
+"""From points to masks: adaptive pyramid-level selection (PointWSSIS, arXiv 2303.15062, section 3.2).
+
+All points and levels of an image at once; no NMS, threshold or cap between points: one point, one answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wssis.decode import DecodeSettings, area_strides, mask_quality, resize_masks, suppress
+from wssis.instances import Instances
+from wssis.rawmaps import RawMaps
+
+_LEAST_AT_POINT = 1e-6  # a mask that misses its point is scored down, not forgotten: it may be the only one
+
+
+@dataclass(frozen=True, slots=True)
+class Prompted:
+    """A mask for each of N points.
+
+    Attributes:
+        probs: (N, Hm, Wm) float32 probabilities of the chosen mask; 0 where there is none.
+        level: (N,) int64 chosen level, -1 = the masks of all levels are empty.
+        cell: (N,) int64 chosen cell, or -1.
+        score: (N,) float32 score of the chosen level in 0..1, 0 if there is none.
+        level_scores: (N, L) float32.
+    """
+
+    probs: Tensor
+    level: Tensor
+    cell: Tensor
+    score: Tensor
+    level_scores: Tensor
+
+
+def _candidates(raw: RawMaps, points: Tensor, neighbours: int) -> Tensor:
+    """Cells (N, L, M) that may answer for each point at each level; the point's own cell first."""
+    if not neighbours:
+        return raw.cells_of(points)[:, :, None]
+    reach = range(-neighbours, neighbours + 1)
+    steps = sorted(((dx, dy) for dy in reach for dx in reach), key=lambda step: step != (0, 0))
+    height, width = raw.image_size
+    cells = []
+    for level, (rows, columns) in enumerate(raw.grids):
+        step = points.new_tensor(steps) * points.new_tensor([width / columns, height / rows])
+        around = (points[:, None] + step).flatten(0, 1)
+        cells.append(raw.cells_of(around)[:, level].view(len(points), -1))
+    return torch.stack(cells, 1)
+
+
+def _at_points(raw: RawMaps, image: int, points: Tensor, cells: Tensor) -> Tensor:
+    """Mask probability (N, L, M) of the cells (N, L, M), read bilinearly at each point (N, 2).
+
+    Only the four feature vectors round a point are looked at, so that no mask is needed.
+    """
+    height, width = raw.features.shape[-2:]
+    place = points * points.new_tensor([width / raw.image_size[1], height / raw.image_size[0]]) - 0.5
+    x, y = place[:, 0].clamp(0, width - 1), place[:, 1].clamp(0, height - 1)
+    left, top = x.floor(), y.floor()
+    columns = torch.stack([left, left + 1], 1).long().clamp(max=width - 1)
+    rows = torch.stack([top, top + 1], 1).long().clamp(max=height - 1)
+    wide = torch.stack([1 - (x - left), x - left], 1)
+    high = torch.stack([1 - (y - top), y - top], 1)
+    corners = raw.features[image][:, rows[:, :, None], columns[:, None, :]].float()  # (C, N, 2, 2)
+    weights = (high[:, :, None] * wide[:, None, :]).flatten(1)  # (N, 4)
+    kernels = raw.kernels[image][cells.flatten(1)].float()  # (N, L * M, C)
+    probs = (kernels @ corners.flatten(2).transpose(0, 1)).sigmoid()  # (N, L * M, 4)
+    return (probs @ weights[:, :, None])[:, :, 0].view(cells.shape)
+
+
+@torch.no_grad()
+def prompt(
+    raw: RawMaps,
+    image: int,
+    points_xy: Tensor,
+    labels: Tensor,
+    mask_threshold: float = 0.5,
+    own_point: bool = True,
+    neighbours: int = 0,
+) -> Prompted:
+    """One mask for each point, from the level that is surest of it.
+
+    Args:
+        image: which image of the batch.
+        points_xy: (N, 2) float32, pixels of the padded input.
+        labels: (N,) int64 class of each point.
+        mask_threshold: maskness is the mean of probabilities greater than this.
+        own_point: False: level score = class probability of the point's cell x maskness of its mask, the
+            paper's rule. True: x the mask's probability at the point, so that a mask that misses its own
+            point loses.
+        neighbours: 1 = the 3 x 3 cells round the point's are asked too, for a point off the centre of its
+            object (useful with own_point only).
+    """
+    candidates = _candidates(raw, points_xy, neighbours)
+    # Points share cells, above all at coarse levels: each mask is looked at once.
+    distinct, which = candidates.unique(return_inverse=True)
+    _, maskness = mask_quality(raw, image, distinct, mask_threshold)
+    scores = raw.category[image][candidates, labels[:, None, None]].float().sigmoid() * maskness[which]
+    if own_point:
+        scores = scores * _at_points(raw, image, points_xy, candidates).clamp(min=_LEAST_AT_POINT)
+    level_scores, neighbour = _first_max(scores)
+    score, level = _first_max(level_scores)
+    cell = candidates.gather(2, neighbour[:, :, None])[:, :, 0].gather(1, level[:, None])[:, 0]
+    found = score > 0
+    probs = raw.mask_logits(image, cell).sigmoid_() * found[:, None, None]
+    return Prompted(probs, torch.where(found, level, -1), torch.where(found, cell, -1), score, level_scores)
+
+
+def _first_max(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Greatest value over the last dimension and its first index (argmax leaves ties open)."""
+    best = values.amax(-1)
+    index = torch.arange(values.shape[-1], device=values.device)
+    return best, torch.where(values == best[..., None], index, values.shape[-1]).amin(-1)
+
+
+@torch.no_grad()
+def paper_prompt(
+    raw: RawMaps,
+    image: int,
+    points_xy: Tensor,
+    labels: Tensor,
+    image_hw: tuple[int, int],
+    out_hw: tuple[int, int],
+    settings: DecodeSettings,
+) -> tuple[Instances, Tensor]:
+    """What the paper's implementation makes of points, for comparison: it drops some of them.
+
+    A mask goes if its area is at most its level's stride, by NMS, and beyond `max_detections`; the score is
+    maskness alone.
+
+    Returns:
+        Instances of size `out_hw`, best first, and the point (n,) int64 that each comes from.
+    """
+    chosen = prompt(raw, image, points_xy, labels, settings.mask_threshold, own_point=False)
+    found = (chosen.level >= 0).nonzero()[:, 0]
+    cells = chosen.cell[found]
+    area, maskness = mask_quality(raw, image, cells, settings.mask_threshold)
+    large = area > area_strides(raw, settings, cells)
+    found, cells, maskness = found[large], cells[large], maskness[large]
+    if not len(found):
+        return Instances.empty(out_hw).to(points_xy.device), found
+    rows, scores, probs = suppress(raw, image, cells, labels[found], maskness, settings)
+    masks = resize_masks(probs, raw.image_size, image_hw, out_hw, settings.mask_threshold)
+    index = found[rows]
+    return Instances(size=tuple(out_hw), labels=labels[index], masks=masks, scores=scores), index
