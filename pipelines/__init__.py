@@ -1,0 +1,8 @@
+"""The platform: stages, params, tracking, tuning, registry and commands around `wssis`."""
+
+import os
+
+# MLflow reports usage unless told otherwise before its import; DVC is told in .dvc/config.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")

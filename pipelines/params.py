@@ -1,0 +1,238 @@
+"""The only reader of YAML: params.yaml as typed, validated, frozen values.
+
+The sections of the method are its own settings dataclasses (declared once, in `wssis`); the sections
+of the platform are declared here. Whatever does not fit is an `InputError` of one line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from pipelines import paths
+from wssis.errors import InputError
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A section: no unknown key, no other type than the stated one (an int will do for a float)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Shapes(Section):
+    """The generated data set; its seed is apart from `seed`, so that runs share one validation set."""
+
+    train: Count = 200
+    val: Count = 150
+    size: Annotated[int, Field(ge=32, le=4096)] = 96
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Folder(Section):
+    """COCO instance JSON and the folder of its images; relative paths start at the project."""
+
+    annotations: Annotated[str, Field(min_length=1)]
+    images: Annotated[str, Field(min_length=1)]
+
+
+class Data(Section):
+    """Where images and labels come from."""
+
+    source: Literal["shapes", "coco"] = "shapes"
+    shapes: Shapes = Shapes()
+    train: Folder | None = None
+    val: Folder | None = None
+
+    @model_validator(mode="after")
+    def _folders_are_given(self) -> Data:
+        if self.source == "coco" and (self.train is None or self.val is None):
+            missing = "train" if self.train is None else "val"
+            raise ValueError(f"expected data.{missing} with annotations and images where source is coco")
+        return self
+
+
+class Split(Section):
+    """Which images keep their masks, and where the points of the others come from.
+
+    Attributes:
+        strong: share of training images that keep their masks.
+        holdout: share of the strong images that nothing trains on: every choice is made on them.
+        points: where in its mask an object's point is put.
+        jitter: pixels; every made point is moved by up to so much.
+        clicked: a person's points file, used instead of made points.
+    """
+
+    strong: Fraction = 0.1
+    holdout: Fraction = 0.2
+    points: Literal["center", "random"] = "center"
+    jitter: Annotated[float, Field(ge=0)] = 0.0
+    clicked: str | None = None
+
+
+class Tune(Section):
+    """The search for pseudo-label rules; with `use_tuned: false` the rules of `pseudo` hold."""
+
+    n_trials: Annotated[int, Field(ge=0)] = 20
+    use_tuned: bool = True
+
+
+class Evaluate(Section):
+    """How predictions are made and measured on `val`."""
+
+    max_detections: Count = 100
+    pictures: Annotated[int, Field(ge=0)] = 6
+
+
+class Tracking(Section):
+    """Where runs are written in MLflow."""
+
+    experiment: Annotated[str, Field(min_length=1, pattern=r"^[\w .-]+$")] = "wssis"
+
+
+class Prices(Section):
+    """Seconds of a person's work a label (COCO: 79.2 a polygon; Papadopoulos: 7 a box; 1.9 a point)."""
+
+    mask: Seconds = 79.2
+    box: Seconds = 7.0
+    point: Seconds = 1.9
+
+
+class Params(Section):
+    """params.yaml."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    data: Data
+    split: Split
+    tune: Tune
+    evaluate: Evaluate
+    tracking: Tracking
+    prices: Prices
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Plain values of a YAML 1.2 file, read as DVC reads it.
+
+    Raises:
+        InputError: the file is missing, not YAML, or has a key twice.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        return YAML(typ="safe", pure=True).load(text)
+    except FileNotFoundError:
+        raise InputError(
+            "does not exist", where=path, remedy="Run `wssis preset shapes` in the project's folder"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read ({error})", where=path) from error
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        problem = (error.problem or "").split(", original value")[0]
+        raise InputError(
+            f"expected YAML, found {problem}", where=path, record=f"line {line}", remedy="Mend that line"
+        ) from error
+    except YAMLError as error:
+        raise InputError(f"expected YAML, found {error}", where=path) from error
+
+
+def write_yaml(path: str | Path, value: Mapping[str, Any], comment: str = "") -> None:
+    """Write plain values as YAML, atomically, under `comment` lines."""
+    from wssis.files import atomic_path
+
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.writelines(f"# {line}\n" for line in comment.splitlines())
+        writer.dump(dict(value), file)
+
+
+def load_params(path: str | Path = paths.PARAMS) -> Params:
+    """Typed params of a file.
+
+    Raises:
+        InputError: unknown key, wrong type, value out of range, or not YAML; names file and key.
+    """
+    return parse(read_yaml(path), Params, where=path)
+
+
+def parse(values: Any, kind: type[Section], where: str | Path) -> Any:
+    """`values` (plain, from YAML) as a `kind`.
+
+    Raises:
+        InputError: the first value that does not fit, with the number of others.
+    """
+    try:
+        # By way of JSON, where strictness means what a reader of YAML expects: a list is a tuple,
+        # 1 is a float, "1" is not a number.
+        return kind.model_validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        raise _input_error(error, kind, where) from None
+
+
+def _input_error(error: ValidationError, kind: type[Section], where: str | Path) -> InputError:
+    first, *others = error.errors(include_url=False)
+    location = [part for part in first["loc"] if not (isinstance(part, str) and part in _TYPE_NAMES)]
+    key = ".".join(str(part) for part in location)
+    expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    expected = expected[:1].lower() + expected[1:]
+    remedy = "Change it in the file, or start again from `wssis preset shapes`"
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        names = _field_names(kind, location[:-1])
+        close = difflib.get_close_matches(str(location[-1]), names, n=1)
+        problem = f"expected one of {', '.join(sorted(names))}, found an unknown key"
+        remedy = f"Did you mean {close[0]}?" if close else "Remove the key"
+    elif first["type"] == "missing":
+        problem, remedy = "expected a value, found none", "Add the key (presets/shapes.yaml shows every key)"
+    elif first["type"] == "value_error":
+        problem = expected
+    else:
+        problem = f"expected {expected}, found {_shown(first['input'])}"
+    if others:
+        remedy += f" (and {len(others)} more of this kind in the file)"
+    return InputError(problem, where=where, record=key, remedy=remedy)
+
+
+_TYPE_NAMES = {"str", "bool", "int", "float", "Folder"}  # pydantic names the member of a union in `loc`
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _field_names(kind: Any, location: list[Any]) -> list[str]:
+    """Names that are allowed at a place inside a section."""
+    for part in location:
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            kind = kind.model_fields[str(part)].annotation
+        elif is_dataclass(kind):
+            kind = next(field.type for field in fields(kind) if field.name == part)
+        kind = next((arg for arg in get_args(kind) if arg is not type(None)), kind)
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return list(kind.model_fields)
+    return [field.name for field in fields(kind)] if is_dataclass(kind) else []
+
+
+def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`; sections and dataclasses count as mappings."""
+    if isinstance(values, BaseModel):
+        values = {name: getattr(values, name) for name in type(values).model_fields}
+    elif is_dataclass(values) and not isinstance(values, type):
+        values = {field.name: getattr(values, field.name) for field in fields(values)}
+    if not isinstance(values, Mapping):
+        return {prefix: values}
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= flatten(value, f"{prefix}.{name}" if prefix else str(name))
+    return flat

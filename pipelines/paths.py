@@ -1,0 +1,98 @@
+"""Every artifact of the pipeline, named once, relative to the workspace (the folder a stage runs in).
+
+The workspace of `dvc repro` is the project; that of a queued experiment is a copy of it under
+`.dvc/tmp/exps/`. What outlives both (the MLflow store, a person's own data) lies in `project_root()`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+DVC_YAML = Path("dvc.yaml")
+DVC_LOCK = Path("dvc.lock")
+PRESETS = Path("presets")
+
+# prepare
+PREPARED_TRAIN = Path("data/prepared/train.json")
+PREPARED_VAL = Path("data/prepared/val.json")
+PREPARED_IMAGES = Path("data/prepared/images")
+
+# split
+STRONG = Path("data/splits/strong.json")
+HOLDOUT = Path("data/splits/holdout.json")
+POINTS = Path("data/splits/points.json")
+LEDGER = Path("data/splits/ledger.json")
+WEAK_TRUTH = Path("data/truth/weak.json")
+
+# teacher, refiner, student, strong_only
+TEACHER = Path("models/teacher")
+TEACHER_EARLY = Path("models/teacher_early")
+TEACHER_LATE = Path("models/teacher_late")
+REFINER = Path("models/refiner")
+STUDENT = Path("models/student")
+STRONG_ONLY = Path("models/strong_only")
+
+# rough, tune, pseudo
+ROUGH = Path("data/rough/rough.json")
+TUNED_PSEUDO = Path("tuned/pseudo.yaml")
+LABELS = Path("data/pseudo/labels.json")
+
+# audit, evaluate
+METRICS_PSEUDO = Path("metrics/pseudo.json")
+METRICS_TEACHER = Path("metrics/teacher.json")
+METRICS_STRONG_ONLY = Path("metrics/strong_only.json")
+METRICS_STUDENT = Path("metrics/student.json")
+METRICS_SUMMARY = Path("metrics/summary.json")
+
+# plots: tables that `dvc plots` draws, and pictures
+PLOT_TEACHER = Path("plots/teacher.csv")
+PLOT_REFINER = Path("plots/refiner.csv")
+PLOT_STUDENT = Path("plots/student.csv")
+PLOT_STRONG_ONLY = Path("plots/strong_only.csv")
+PLOT_TUNE = Path("plots/tune.csv")
+PLOT_PSEUDO = Path("plots/pseudo.csv")
+PICTURE_WORST_LABELS = Path("plots/worst_labels.png")
+PICTURE_CONFIDENCE = Path("plots/confidence.png")
+PICTURE_PREDICTIONS = Path("plots/predictions.png")
+
+# register, report
+REGISTERED = Path("models/registered.json")
+REPORT = Path("report")
+REPORT_HTML = REPORT / "index.html"
+REPORT_SUMMARY = REPORT / "summary.md"
+
+# outside of every workspace: below project_root()
+STORE = Path("mlflow.db")
+MLRUNS = Path("mlruns")
+SCRATCH = Path(".scratch")
+
+
+def project_root(workspace: Path | None = None) -> Path:
+    """The project's own folder, also from the workspace of a queued or temporary experiment.
+
+    `workspace` is the current folder unless given; the result is absolute.
+    """
+    folder = (workspace or Path.cwd()).resolve()
+    for parent in (folder, *folder.parents):
+        if parent.parts[-3:] == (".dvc", "tmp", "exps"):
+            return parent.parents[2]
+    return folder
+
+
+def in_queued_experiment(workspace: Path | None = None) -> bool:
+    """True in the workspace copy that DVC makes for a queued or temporary experiment."""
+    folder = (workspace or Path.cwd()).resolve()
+    return project_root(folder) != folder
+
+
+def source(path: str | Path) -> Path:
+    """A path that params name: absolute as it is, otherwise in the workspace or else in the project.
+
+    A queued experiment's workspace holds only what git and DVC know, so that a folder beside the
+    project (`../data`) or ignored in it is looked for where the project is.
+    """
+    path = Path(path)
+    if path.is_absolute() or path.exists():
+        return path
+    return project_root() / path

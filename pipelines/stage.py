@@ -1,0 +1,81 @@
+"""What every stage and command has around its work: params, a run, exit codes.
+
+0 done; 2 the input or the call is wrong, one line on stderr; 1 anything else, with its traceback.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pipelines import paths
+from pipelines.params import Params, load_params
+from pipelines.tracking import NullTracker, open_tracker
+from wssis.errors import InputError
+
+
+@dataclass
+class Stage:
+    """A stage at work.
+
+    Attributes:
+        name: as in dvc.yaml.
+        params: all params; a stage reads only the sections that dvc.yaml names for it.
+        tracker: its run in MLflow, or one that notes nothing.
+    """
+
+    name: str
+    params: Params
+    tracker: NullTracker = field(default_factory=NullTracker)
+
+    def say(self, message: str) -> None:
+        """A line for the person who waits."""
+        print(f"{self.name}: {message}", flush=True)
+
+
+def run(name: str, body: Callable[[Stage], None], sections: tuple[str, ...]) -> int:
+    """Run a stage's body with params and tracking; returns the exit code.
+
+    Args:
+        name: of the stage in dvc.yaml.
+        body: its work.
+        sections: params that it uses, as dvc.yaml lists them.
+    """
+    return exit_code(lambda: _run(name, body, sections))
+
+
+def _run(name: str, body: Callable[[Stage], None], sections: tuple[str, ...]) -> None:
+    params = load_params(paths.PARAMS)
+    tracker = open_tracker(name, params, sections)
+    try:
+        body(Stage(name, params, tracker))
+    except BaseException as error:
+        tracker.close(error=f"{type(error).__name__}: {error}")
+        raise
+    tracker.close()
+
+
+def exit_code(work: Callable[[], None]) -> int:
+    """Do the work; wrong input is one line on stderr and 2, an interrupt 130, any other error 1."""
+    try:
+        work()
+    except InputError as error:
+        print(f"wssis: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("wssis: interrupted", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            place = error.filename or "the disk"
+            print(f"wssis: {place}: no space left. Free some and run again", file=sys.stderr)
+            return 2
+        traceback.print_exc()
+        return 1
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
