@@ -118,7 +118,11 @@ def fit(
     """
     optimizer = build_optimizer(model, settings)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, settings))
-    average = AveragedModel(model, multi_avg_fn=moving_average(settings.ema), use_buffers=True) if settings.ema else None
+    average = (
+        AveragedModel(model, multi_avg_fn=moving_average(settings.ema), use_buffers=True)
+        if settings.ema
+        else None
+    )
     wanted = {max(1, round(share * settings.iterations)): share for share in snapshots}
     kept: dict[float, nn.Module] = {}
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -141,7 +145,9 @@ def fit(
             average.update_parameters(model)
         if step in wanted:
             kept[wanted[step]] = finished(average.module if average is not None else model)
-        losses = {name: float(value.detach()) for name, value in terms.items()} | {"loss": float(total.detach())}
+        losses = {name: float(value.detach()) for name, value in terms.items()} | {
+            "loss": float(total.detach())
+        }
         on_step(Progress(step, settings.iterations, losses, learning_rate, time.perf_counter() - start))
     return TrainResult(finished(average.module if average is not None else model), kept)
 

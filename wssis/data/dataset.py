@@ -57,7 +57,9 @@ class ShuffledPositions(Sampler[list[tuple[int, int]]]):
         start: first batch (to resume).
     """
 
-    def __init__(self, repeats: Sequence[int], batch_size: int, iterations: int, seed: int, start: int = 0) -> None:
+    def __init__(
+        self, repeats: Sequence[int], batch_size: int, iterations: int, seed: int, start: int = 0
+    ) -> None:
         self.order = torch.repeat_interleave(torch.arange(len(repeats)), torch.tensor(repeats))
         self.batch_size, self.iterations, self.seed, self.start = batch_size, iterations, seed, start
 
@@ -84,7 +86,12 @@ def collate(samples: list[Sample]) -> Batch:
 
 
 def training_loader(
-    images: TrainingImages, repeats: Sequence[int], batch_size: int, iterations: int, workers: int = 0, start: int = 0
+    images: TrainingImages,
+    repeats: Sequence[int],
+    batch_size: int,
+    iterations: int,
+    workers: int = 0,
+    start: int = 0,
 ) -> DataLoader[Batch]:
     """Batches of `images` for a whole training."""
     sampler = ShuffledPositions(repeats, batch_size, iterations, images.seed, start)

@@ -99,8 +99,16 @@ class TrainTransform:
 
     def __call__(self, image: Tensor, instances: Instances) -> tuple[Tensor, Instances]:
         """uint8 (3, H, W) and its objects (with masks) to a changed image and the objects still in it."""
-        masks = instances.masks if instances.masks is not None else torch.zeros((0, *instances.size), dtype=torch.bool)
-        ignore = instances.ignore if instances.ignore is not None else torch.zeros(instances.size, dtype=torch.bool)
+        masks = (
+            instances.masks
+            if instances.masks is not None
+            else torch.zeros((0, *instances.size), dtype=torch.bool)
+        )
+        ignore = (
+            instances.ignore
+            if instances.ignore is not None
+            else torch.zeros(instances.size, dtype=torch.bool)
+        )
         picture = tv_tensors.Image(image)
         layers = tv_tensors.Mask(torch.cat([masks, ignore[None]]).to(torch.uint8))
         picture, layers = self._geometry(picture, layers)

@@ -24,7 +24,9 @@ class Backbone(nn.Module):
         strides: input pixels a feature pixel, of each map.
     """
 
-    def __init__(self, name: str, strides: tuple[int, ...], pretrained: bool | str, frozen_stages: int) -> None:
+    def __init__(
+        self, name: str, strides: tuple[int, ...], pretrained: bool | str, frozen_stages: int
+    ) -> None:
         super().__init__()
         try:
             info = timm.create_model(name, features_only=True, pretrained=False).feature_info
@@ -38,7 +40,9 @@ class Backbone(nn.Module):
         reductions = info.reduction()
         if missing := [s for s in strides if s not in reductions]:
             raise InputError(
-                f"has no features of stride {missing}; it has {reductions}", where="model.backbone", record=name
+                f"has no features of stride {missing}; it has {reductions}",
+                where="model.backbone",
+                record=name,
             )
         indices = tuple(reductions.index(s) for s in strides)
         hub = pretrained is True and name != LITE0
@@ -96,9 +100,11 @@ def freeze(net: nn.Module, stages: int) -> list[nn.Module]:
     children = dict(net.named_children())
     blocks = children.get("blocks")
     stem = [module for name, module in children.items() if "stem" in name or name in ("conv1", "bn1")]
-    rest = list(blocks) if isinstance(blocks, nn.Sequential) else [
-        module for name, module in children.items() if name.startswith(("layer", "stages"))
-    ]
+    rest = (
+        list(blocks)
+        if isinstance(blocks, nn.Sequential)
+        else [module for name, module in children.items() if name.startswith(("layer", "stages"))]
+    )
     frozen = stem + rest[: stages - 1]
     for module in frozen:
         module.requires_grad_(False)
@@ -113,7 +119,9 @@ def read_weights(path: str) -> dict[str, Tensor]:
     """
     file = Path(path)
     if not file.is_file():
-        raise InputError("no such file", where=path, remedy="Set model.pretrained to a state dict, true or false")
+        raise InputError(
+            "no such file", where=path, remedy="Set model.pretrained to a state dict, true or false"
+        )
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -148,7 +156,13 @@ def lite0_weights() -> dict[str, Tensor]:
 
 def _lite0_key(key: str) -> str:
     """Key of the package's network (flat blocks) to timm's (blocks in stages)."""
-    top = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+    top = {
+        "_conv_stem": "conv_stem",
+        "_bn0": "bn1",
+        "_conv_head": "conv_head",
+        "_bn1": "bn2",
+        "_fc": "classifier",
+    }
     first, *rest = key.split(".")
     if first != "_blocks":
         return ".".join([top[first], *rest])

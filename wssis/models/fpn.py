@@ -29,7 +29,9 @@ class FPN(nn.Module):
         """Maps (B, C_s, H/s, W/s) to maps (B, out_channels, H/s, W/s), fine to coarse."""
         maps = [lateral(x) for lateral, x in zip(self.lateral, features, strict=True)]
         for fine in range(len(maps) - 2, -1, -1):
-            maps[fine] = maps[fine] + F.interpolate(maps[fine + 1], size=maps[fine].shape[-2:], mode="nearest")
+            maps[fine] = maps[fine] + F.interpolate(
+                maps[fine + 1], size=maps[fine].shape[-2:], mode="nearest"
+            )
         maps = [smooth(x) for smooth, x in zip(self.smooth, maps, strict=True)]
         if self.extra:
             maps.append(F.max_pool2d(maps[-1], 1, stride=2))

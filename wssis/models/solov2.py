@@ -90,7 +90,11 @@ def conv_block(in_channels: int, channels: int, size: int) -> list[nn.Module]:
     """Convolution, GroupNorm, ReLU; groups of at least 8 channels, at most 32 groups."""
     conv = nn.Conv2d(in_channels, channels, size, padding=size // 2, bias=False)
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-    return [conv, nn.GroupNorm(math.gcd(channels, max(1, min(32, channels // 8))), channels), nn.ReLU(inplace=True)]
+    return [
+        conv,
+        nn.GroupNorm(math.gcd(channels, max(1, min(32, channels // 8))), channels),
+        nn.ReLU(inplace=True),
+    ]
 
 
 def with_coordinates(x: Tensor) -> Tensor:
@@ -187,7 +191,9 @@ def absolute_position(local: Tensor, image_size: tuple[int, int]) -> Tensor:
     )
 
 
-def position_basis(size: tuple[int, int], stride: float, image_size: tuple[int, int], device: torch.device) -> Tensor:
+def position_basis(
+    size: tuple[int, int], stride: float, image_size: tuple[int, int], device: torch.device
+) -> Tensor:
     """(6, Hm, Wm) float32: x, y, x^2, y^2, xy, 1 at the middles of mask pixels, from the image's middle."""
     height, width = image_size
     y = ((torch.arange(size[0], device=device) + 0.5) * stride - height / 2)[:, None] / POSITION_UNIT
@@ -209,7 +215,9 @@ class MaskBranch(nn.Module):
             for i in range(max(1, level)):
                 coordinates = 2 if level == last and i == 0 else 0
                 convs.append(
-                    nn.Sequential(*conv_block((settings.fpn_channels if i == 0 else width) + coordinates, width, 3))
+                    nn.Sequential(
+                        *conv_block((settings.fpn_channels if i == 0 else width) + coordinates, width, 3)
+                    )
                 )
             self.steps.append(convs)
         self.out = nn.Sequential(*conv_block(width, settings.mask_channels, 1))
@@ -237,7 +245,9 @@ class SOLOv2(nn.Module):
     def __init__(self, settings: SOLOv2Settings, num_classes: int) -> None:
         super().__init__()
         self.settings, self.num_classes = settings, num_classes
-        self.backbone = Backbone(settings.backbone, settings.strides, settings.pretrained, settings.frozen_stages)
+        self.backbone = Backbone(
+            settings.backbone, settings.strides, settings.pretrained, settings.frozen_stages
+        )
         self.fpn = FPN(self.backbone.channels, settings.fpn_channels, settings.extra_level)
         self.head = InstanceHead(settings, num_classes)
         self.masks = MaskBranch(settings)
@@ -267,4 +277,6 @@ class SOLOv2(nn.Module):
                 features.shape[-2:], self.settings.mask_stride, image_size, features.device
             )
             features = torch.cat([features, basis.expand(len(batch), *basis.shape)], 1)
-        return RawMaps.from_levels([c.float() for c in category], [k.float() for k in kernels], features, image_size)
+        return RawMaps.from_levels(
+            [c.float() for c in category], [k.float() for k in kernels], features, image_size
+        )

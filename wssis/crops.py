@@ -1,0 +1,135 @@
+"""The one crop round an object, for training the refiner and for using it: all objects at once."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import roi_align
+
+NEIGHBOURS = 8  # other points drawn in a crop; farther ones lie outside it or tell nothing
+
+
+def crop_windows(masks: Tensor, points: Tensor, scale: float | Tensor, smallest: float) -> Tensor:
+    """Square windows round rough masks, widened to contain the points.
+
+    Args:
+        masks: (N, H, W) bool; an empty one counts as its point alone.
+        points: (N, 2) xy pixels.
+        scale: side of the window in longer sides of the mask's box; a number or (N,).
+        smallest: least side in pixels.
+
+    Returns:
+        (N, 4) float32 x0, y0, x1, y1 pixels; windows may reach over the image's border.
+    """
+    boxes = boxes_of(masks, points)
+    sides = (boxes[:, 2:] - boxes[:, :2]).amax(1)
+    half = (sides * scale).clamp(min=smallest) / 2
+    centres = (boxes[:, 2:] + boxes[:, :2]) / 2
+    reach = (points - centres).abs().amax(1) + smallest / 4
+    half = torch.maximum(half, reach)
+    return torch.cat([centres - half[:, None], centres + half[:, None]], 1)
+
+
+def boxes_of(masks: Tensor, points: Tensor) -> Tensor:
+    """(N, 4) tight boxes x0, y0, x1, y1 with exclusive ends; an empty mask has its point's pixel."""
+    columns, rows = masks.any(1), masks.any(2)
+    ends = []
+    for line in (columns, rows):
+        line8 = line.to(torch.uint8)
+        ends.append((line8.argmax(1), line.shape[1] - line8.flip(1).argmax(1)))
+    (x0, x1), (y0, y1) = ends
+    boxes = torch.stack([x0, y0, x1, y1], 1).to(points.dtype)
+    pixel = torch.cat([points.floor(), points.floor() + 1], 1)
+    return torch.where(rows.any(1)[:, None], boxes, pixel)
+
+
+def cut(image: Tensor, windows: Tensor, size: int) -> Tensor:
+    """Crops (N, C, size, size) of one image (C, H, W) float32; outside the image 0."""
+    rows = torch.zeros((len(windows), 1), device=windows.device)
+    return roi_align(image[None], torch.cat([rows, windows], 1), size, sampling_ratio=2, aligned=True)
+
+
+def cut_each(masks: Tensor, windows: Tensor, size: int) -> Tensor:
+    """Crops (N, size, size) of each object's own map (N, H, W), bool or float."""
+    if not len(masks):
+        return torch.zeros((0, size, size), device=windows.device)
+    rows = torch.arange(len(windows), device=windows.device)[:, None].to(windows.dtype)
+    boxes = torch.cat([rows, windows], 1)
+    return roi_align(masks[:, None].float(), boxes, size, sampling_ratio=2, aligned=True)[:, 0]
+
+
+def paste(crops: Tensor, windows: Tensor, size: tuple[int, int]) -> Tensor:
+    """Put crops (N, S, S) back into maps (N, H, W); 0 outside each window. Bilinear."""
+    height, width = size
+    x = torch.arange(width, device=crops.device) + 0.5
+    y = torch.arange(height, device=crops.device) + 0.5
+    x0, y0, x1, y1 = windows.unbind(1)
+    gx = 2 * (x[None] - x0[:, None]) / (x1 - x0)[:, None] - 1
+    gy = 2 * (y[None] - y0[:, None]) / (y1 - y0)[:, None] - 1
+    grid = torch.stack([gx[:, None, :].expand(-1, height, -1), gy[:, :, None].expand(-1, -1, width)], 3)
+    inside = ((gx.abs() <= 1)[:, None, :]) & ((gy.abs() <= 1)[:, :, None])
+    values = F.grid_sample(crops[:, None].float(), grid, padding_mode="border", align_corners=False)[:, 0]
+    return values * inside
+
+
+def gaussian_maps(points: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
+    """One Gaussian a point, cut at 3 sigma + 1 pixels as in the paper's code.
+
+    exp(-((X - x)^2 + (Y - y)^2) / (2 sigma^2)) where both distances are at most 3 sigma + 1, else 0.
+
+    Args:
+        points: (..., 2) xy in pixel *indices* (the middle of pixel 3 is 3.0).
+        size: (H, W).
+        sigma: pixels.
+
+    Returns:
+        (..., H, W) float32 in 0..1.
+    """
+    reach = 3 * sigma + 1
+
+    def line(centre: Tensor, length: int) -> Tensor:
+        distance = torch.arange(length, device=points.device) - centre[..., None]
+        return torch.exp(-(distance**2) / (2 * sigma**2)) * (distance.abs() <= reach)
+
+    return line(points[..., 1], size[0])[..., :, None] * line(points[..., 0], size[1])[..., None, :]
+
+
+def point_channels(
+    points: Tensor,
+    labels: Tensor,
+    rows: Tensor,
+    windows: Tensor,
+    num_classes: int,
+    size: int,
+    sigma: float,
+) -> Tensor:
+    """What a crop is told of points: its own in the channel of its class, others in one more channel.
+
+    Args:
+        points: (M, 2) xy pixels of all objects of the image; labels: (M,) their classes.
+        rows: (N,) which of the objects the crops are of.
+        windows: (N, 4), one a crop.
+        num_classes: K.
+        size: side of the crops in pixels.
+        sigma: of the Gaussians, in pixels of the crop.
+
+    Returns:
+        (N, K + 1, size, size) float32 in 0..1.
+    """
+    count = len(rows)
+    channels = torch.zeros((count, num_classes + 1, size, size), device=points.device)
+    if not count:
+        return channels
+    side = (windows[:, 2] - windows[:, 0])[:, None]
+    own = (points[rows] - windows[:, :2]) / side * size - 0.5
+    crop = torch.arange(count, device=points.device)
+    channels[crop, labels[rows]] = gaussian_maps(own, (size, size), sigma)
+    nearest = min(NEIGHBOURS, len(points) - 1)
+    if nearest:
+        distance = torch.cdist(points[rows], points)
+        distance[crop, rows] = float("inf")
+        others = points[distance.topk(nearest, largest=False).indices]
+        local = (others - windows[:, None, :2]) / side[:, None] * size - 0.5
+        channels[:, num_classes] = gaussian_maps(local, (size, size), sigma).amax(1)
+    return channels

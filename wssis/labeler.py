@@ -1,0 +1,257 @@
+"""Points to pseudo-labels: teacher, refiner, and the rules that decide what to trust.
+
+`propose` runs the networks; `decide` is arithmetic on what they said, so that rules can be tried on stored
+proposals. Every point ends as exactly one mask or one ignore region.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wssis.crops import crop_windows, cut, cut_each, paste, point_channels
+from wssis.data.transforms import ResizeSettings
+from wssis.instances import Instances
+from wssis.models.refiner import Refiner
+from wssis.models.solov2 import SOLOv2
+from wssis.prompting import prompt
+
+CHUNK = 32  # objects whose full-size maps are in memory at once
+CROPS = 64  # crops a pass of the refiner
+
+
+@dataclass(frozen=True)
+class PseudoRules:
+    """What is done with the two masks of a point.
+
+    Attributes:
+        mask_threshold: a pixel belongs to the mask where its probability is above this.
+        refined_weight: share of the refined mask in the probability; the rest is the rough mask.
+        min_confidence: below this the point becomes an ignore region.
+        own_point: power of the mask's probability at its own point in the confidence; 0: not looked at.
+        agreement: power of the IoU of rough and refined mask in the confidence; 0: not looked at.
+        exclusive: a pixel that several masks claim goes to the most probable one.
+        ignore_radius: radius in pixels of the least ignore region.
+    """
+
+    mask_threshold: float = 0.5
+    refined_weight: float = 0.7
+    min_confidence: float = 0.2
+    own_point: float = 0.5
+    agreement: float = 0.5
+    exclusive: bool = True
+    ignore_radius: float = 6.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.mask_threshold < 1:
+            raise ValueError("mask_threshold must be above 0 and below 1")
+        if not 0 <= self.refined_weight <= 1 or not 0 <= self.min_confidence <= 1:
+            raise ValueError("refined_weight and min_confidence must be between 0 and 1")
+        if self.own_point < 0 or self.agreement < 0 or self.ignore_radius < 1:
+            raise ValueError("own_point and agreement must be 0 or more, ignore_radius at least 1 pixel")
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """What the networks said of the N points of one image; compact enough to keep for a whole data set.
+
+    Attributes:
+        points, labels, ids: (N, 2) xy pixels, (N,), (N,) or None, as given.
+        size: (H, W) of the image in pixels.
+        inner: (h, w), the part of the mask features that the image fills.
+        rough: (N, h, w) float16 probabilities at mask resolution.
+        score: (N,) float32 of pyramid-level selection, in 0..1.
+        refined: (N, S, S) float16 probabilities in the windows; None without a refiner.
+        windows: (N, 4) x0, y0, x1, y1 pixels.
+    """
+
+    points: Tensor
+    labels: Tensor
+    ids: Tensor | None
+    size: tuple[int, int]
+    rough: Tensor
+    score: Tensor
+    refined: Tensor | None
+    windows: Tensor
+
+
+class Labeler:
+    """A teacher and, where there is one, a refiner: image and points to one mask a point.
+
+    Args:
+        teacher: SOLOv2 in evaluation mode.
+        refiner: or None.
+        resize: the scale that the teacher was trained at.
+        rules: see `PseudoRules`.
+    """
+
+    def __init__(
+        self,
+        teacher: SOLOv2,
+        refiner: Refiner | None,
+        resize: ResizeSettings,
+        rules: PseudoRules | None = None,
+    ) -> None:
+        self.teacher, self.refiner, self.resize = teacher.eval(), refiner and refiner.eval(), resize
+        self.rules = rules or PseudoRules()
+
+    def label(self, image: Tensor, points: Tensor, labels: Tensor, ids: Tensor | None = None) -> Instances:
+        """One mask or ignore region a point; see `propose` and `decide`."""
+        return decide(self.propose(image, points, labels, ids), self.rules)
+
+    @torch.inference_mode()
+    def propose(self, image: Tensor, points: Tensor, labels: Tensor, ids: Tensor | None = None) -> Proposals:
+        """Ask the networks.
+
+        Args:
+            image: uint8 (3, H, W).
+            points: (N, 2) float32, xy pixels of the image.
+            labels: (N,) int64 classes.
+            ids: (N,) int64 that travel with the points.
+        """
+        size = (int(image.shape[1]), int(image.shape[2]))
+        rough, score = rough_masks(self.teacher, self.resize, image, points, labels)
+        none = torch.zeros((len(points), 4))
+        proposals = Proposals(points, labels, ids, size, rough.half(), score, None, none)
+        if self.refiner is None:
+            return proposals
+        parts = []
+        normal = self.refiner.normalise(image)
+        windows = []
+        for rows in torch.arange(len(points)).split(CHUNK):
+            masks = full_size(proposals.rough[rows], size) > 0.5
+            windows.append(
+                crop_windows(masks, points[rows], self.refiner.settings.scale, self.refiner.settings.smallest)
+            )
+            parts.append(cut_each(masks, windows[-1], self.refiner.settings.crop))
+        if not parts:
+            return replace(proposals, refined=torch.zeros((0, 1, 1), dtype=torch.float16))
+        crops, all_windows = torch.cat(parts), torch.cat(windows)
+        refined = refine_crops(self.refiner, normal, crops, all_windows, points, labels)
+        return replace(proposals, refined=refined.half(), windows=all_windows)
+
+
+@torch.inference_mode()
+def rough_masks(
+    teacher: SOLOv2, resize: ResizeSettings, image: Tensor, points: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The teacher's answer to points: (N, h, w) probabilities at mask resolution, (N,) level scores.
+
+    (h, w) covers the image without the padding of the network's input.
+    """
+    height, width = int(image.shape[1]), int(image.shape[2])
+    batch = teacher.preprocess([resize.image(image)])
+    raw = teacher(batch)
+    own = not teacher.settings.parity
+    answer = prompt(
+        raw, 0, resize.points(points, height, width), labels, own_point=own, neighbours=1 if own else 0
+    )
+    input_h, input_w = resize.size(height, width)
+    stride = teacher.settings.mask_stride
+    # Beyond the last whole mask pixel lies padding; a partly filled pixel stays.
+    probs = answer.probs[:, : -(-input_h // stride), : -(-input_w // stride)]
+    if input_h % stride or input_w % stride:
+        probs = F.interpolate(answer.probs[None], scale_factor=stride, mode="bilinear", align_corners=False)[
+            0, :, :input_h, :input_w
+        ]
+    return probs, answer.score
+
+
+def refine_crops(
+    refiner: Refiner, image: Tensor, rough: Tensor, windows: Tensor, points: Tensor, labels: Tensor
+) -> Tensor:
+    """Refined probabilities (N, S, S) of rough crops (N, S, S) of one normalised image, in batches of crops."""
+    settings = refiner.settings
+    parts = []
+    for rows in torch.arange(len(windows)).split(CROPS):
+        channels = point_channels(
+            points, labels, rows, windows[rows], refiner.num_classes, settings.crop, settings.sigma
+        )
+        pixels = cut(image, windows[rows], settings.crop)
+        parts.append(refiner(pixels, rough[rows], channels).sigmoid())
+    return torch.cat(parts)
+
+
+def full_size(probs: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps (N, h, w) to (N, H, W) float32, bilinear."""
+    return F.interpolate(probs[None].float(), size=size, mode="bilinear", align_corners=False)[0]
+
+
+@torch.inference_mode()
+def decide(proposals: Proposals, rules: PseudoRules) -> Instances:
+    """Masks and ignore regions of one image under `rules`. No network is asked.
+
+    Returns:
+        N instances in the order of the points; `scores` is the confidence. A point that is not trusted has
+        an empty mask, and its region is in `ignore`.
+    """
+    count, size = len(proposals.points), proposals.size
+    owner_prob = torch.zeros(size)
+    owner = torch.full(size, -1)
+    masks = torch.zeros((count, *size), dtype=torch.bool)
+    confidence = torch.zeros(count)
+    for rows in torch.arange(count).split(CHUNK):
+        blend, agreement = blended(proposals, rows, rules)
+        masks[rows] = blend > rules.mask_threshold
+        confidence[rows] = confidences(blend, agreement, proposals, rows, rules)
+        best, index = (blend * masks[rows]).max(0)
+        better = best > owner_prob
+        owner_prob, owner = torch.where(better, best, owner_prob), torch.where(better, rows[index], owner)
+    trusted = (confidence >= rules.min_confidence) & masks.flatten(1).any(1)
+    regions = masks[~trusted].any(0) | discs(proposals.points[~trusted], size, rules.ignore_radius)
+    if rules.exclusive:
+        masks &= owner == torch.arange(count)[:, None, None]
+    masks &= trusted[:, None, None]
+    lost = trusted & ~masks.flatten(1).any(1)  # every pixel went to more probable neighbours
+    regions |= discs(proposals.points[lost], size, rules.ignore_radius)
+    return Instances(
+        size=size,
+        labels=proposals.labels,
+        masks=masks,
+        points=proposals.points,
+        scores=confidence,
+        ids=proposals.ids,
+        ignore=regions & ~masks.any(0),
+    )
+
+
+def blended(proposals: Proposals, rows: Tensor, rules: PseudoRules) -> tuple[Tensor, Tensor]:
+    """Probabilities (n, H, W) of rough and refined masks together, and the IoU of the two (n,).
+
+    Where the refined mask is empty the rough one is kept.
+    """
+    rough = full_size(proposals.rough[rows], proposals.size)
+    if proposals.refined is None:
+        return rough, torch.ones(len(rows))
+    refined = paste(proposals.refined[rows], proposals.windows[rows], proposals.size)
+    hard_rough, hard_refined = rough > rules.mask_threshold, refined > rules.mask_threshold
+    both = (hard_rough & hard_refined).flatten(1).sum(1)
+    either = (hard_rough | hard_refined).flatten(1).sum(1)
+    weight = rules.refined_weight * hard_refined.flatten(1).any(1)[:, None, None]
+    return rough + weight * (refined - rough), both / either.clamp(min=1)
+
+
+def confidences(
+    blend: Tensor, agreement: Tensor, proposals: Proposals, rows: Tensor, rules: PseudoRules
+) -> Tensor:
+    """Confidence (n,) in 0..1: maskness x (probability at the point)^a x (agreement of the two masks)^b."""
+    inside = blend > rules.mask_threshold
+    maskness = (blend * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)
+    height, width = proposals.size
+    x = proposals.points[rows, 0].long().clamp(0, width - 1)
+    y = proposals.points[rows, 1].long().clamp(0, height - 1)
+    at_point = blend[torch.arange(len(rows)), y, x]
+    return maskness * at_point**rules.own_point * agreement**rules.agreement
+
+
+def discs(points: Tensor, size: tuple[int, int], radius: float) -> Tensor:
+    """(H, W) bool: pixels whose middle is within `radius` pixels of one of the points (N, 2)."""
+    y = torch.arange(size[0])[:, None] + 0.5
+    x = torch.arange(size[1])[None, :] + 0.5
+    region = torch.zeros(size, dtype=torch.bool)
+    for px, py in points.tolist():
+        region |= (x - px) ** 2 + (y - py) ** 2 <= radius**2
+    return region

@@ -1,0 +1,142 @@
+"""MaskRefineNet: a crop, its rough mask and its points to a better mask. U-Net over a timm encoder with ASPP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wssis.models.backbone import Backbone
+from wssis.models.solov2 import conv_block
+
+
+@dataclass(frozen=True)
+class RefinerSettings:
+    """Everything that decides the shape of the refiner and of its crops.
+
+    Attributes:
+        backbone, pretrained, frozen_stages, strides: see `Backbone`; strides start at 2 or 4.
+        width: channels of the decoder.
+        crop: side of a crop in pixels as the network sees it.
+        scale: side of a crop in sides of the rough mask's box (prediction).
+        scale_range: the same in training, drawn anew a crop.
+        smallest: least side of a crop in image pixels.
+        sigma: of the points' Gaussians, in pixels of the crop.
+        residual: add the rough mask to the logits, so that the network begins as "keep it".
+    """
+
+    backbone: str = "efficientnet_lite0"
+    pretrained: bool | str = True
+    frozen_stages: int = 0
+    strides: tuple[int, ...] = (2, 4, 8, 16)
+    width: int = 32
+    crop: int = 64
+    scale: float = 2.0
+    scale_range: tuple[float, float] = (1.5, 2.5)
+    smallest: float = 16.0
+    sigma: float = 2.0
+    residual: bool = True
+
+    def __post_init__(self) -> None:
+        if self.crop < 16 or self.crop % max(self.strides):
+            raise ValueError(
+                f"crop must be at least 16 pixels and a multiple of the last stride {max(self.strides)}"
+            )
+        if not 1 <= self.scale_range[0] <= self.scale_range[1]:
+            raise ValueError("scale_range must be [low, high] with 1 <= low <= high")
+        if self.scale < 1 or self.sigma <= 0 or self.smallest < 4:
+            raise ValueError("scale must be at least 1, sigma positive and smallest at least 4 pixels")
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling (Chen et al., 2017): several reaches side by side and the mean."""
+
+    def __init__(self, in_channels: int, out_channels: int, rates: tuple[int, ...] = (1, 2, 4)) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList()
+        for rate in rates:
+            conv, norm, relu = conv_block(in_channels, out_channels, 3)
+            assert isinstance(conv, nn.Conv2d)
+            conv.dilation, conv.padding = (rate, rate), (rate, rate)
+            self.branches.append(nn.Sequential(conv, norm, relu))
+        self.pooled = nn.Conv2d(in_channels, out_channels, 1)
+        self.out = nn.Sequential(*conv_block(out_channels * (len(rates) + 1), out_channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, out_channels, h, w)."""
+        mean = self.pooled(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[2:])
+        return self.out(torch.cat([*(branch(x) for branch in self.branches), mean], 1))
+
+
+class Refiner(nn.Module):
+    """U-Net over a timm encoder. Input channels: RGB, rough mask, K class points, other points.
+
+    Args:
+        settings: see `RefinerSettings`.
+        num_classes: K.
+    """
+
+    def __init__(self, settings: RefinerSettings, num_classes: int) -> None:
+        super().__init__()
+        self.settings, self.num_classes = settings, num_classes
+        self.encoder = Backbone(
+            settings.backbone, settings.strides, settings.pretrained, settings.frozen_stages
+        )
+        widen_first_conv(self.encoder.net, 2 + num_classes)
+        channels, width = self.encoder.channels, settings.width
+        self.aspp = ASPP(channels[-1], width)
+        self.decoder = nn.ModuleList(
+            nn.Sequential(*conv_block(width + skip, width, 3)) for skip in reversed(channels[:-1])
+        )
+        self.last = nn.Sequential(*conv_block(width + 4, width // 2, 3))
+        self.out = nn.Conv2d(width // 2, 1, 1)
+        nn.init.zeros_(self.out.bias)
+        self.trust = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, images: Tensor, rough: Tensor, points: Tensor) -> Tensor:
+        """Refined mask logits.
+
+        Args:
+            images: (N, 3, S, S) normalised RGB crops.
+            rough: (N, S, S) rough masks in 0..1.
+            points: (N, K + 1, S, S), see `crops.point_channels`.
+
+        Returns:
+            (N, S, S) float32 logits.
+        """
+        mask = rough[:, None] * 2 - 1
+        features = self.encoder(torch.cat([images, mask, points], 1))
+        x = self.aspp(features[-1])
+        for step, skip in zip(self.decoder, reversed(features[:-1]), strict=True):
+            x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
+            x = step(torch.cat([x, skip], 1))
+        x = F.interpolate(x, size=images.shape[-2:], mode="bilinear", align_corners=False)
+        logits = self.out(self.last(torch.cat([x, images, mask], 1)))[:, 0].float()
+        return logits + self.trust * mask[:, 0] if self.settings.residual else logits
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """uint8 (3, H, W) to normalised float32 of the encoder's mean and deviation."""
+        return (image.to(self.encoder.mean.device).float() - self.encoder.mean) / self.encoder.std
+
+
+def widen_first_conv(net: nn.Module, extra: int) -> None:
+    """Give the first convolution `extra` more input channels; the RGB weights stay what they were."""
+    name, first = next((n, m) for n, m in net.named_modules() if isinstance(m, nn.Conv2d))
+    wide = type(first)(
+        first.in_channels + extra,
+        first.out_channels,
+        first.kernel_size,  # type: ignore[arg-type]
+        first.stride,  # type: ignore[arg-type]
+        first.padding,  # type: ignore[arg-type]
+        bias=first.bias is not None,
+    )
+    with torch.no_grad():
+        wide.weight[:, :3] = first.weight
+        wide.weight[:, 3:] *= 0.5
+        if first.bias is not None and wide.bias is not None:
+            wide.bias.copy_(first.bias)
+    wide.weight.requires_grad_(first.weight.requires_grad)
+    parent, _, leaf = name.rpartition(".")
+    setattr(net.get_submodule(parent), leaf, wide)

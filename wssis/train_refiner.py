@@ -1,0 +1,157 @@
+"""Training of MaskRefineNet on strong images: crops round rough masks of earlier teachers, true masks as targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from wssis.crops import crop_windows, cut, cut_each, point_channels
+from wssis.data.coco import CocoData
+from wssis.data.dataset import ShuffledPositions
+from wssis.data.images import read_image
+from wssis.models.refiner import Refiner, RefinerSettings
+from wssis.trainer import Progress, TrainSettings, fit
+
+Crops = tuple[Tensor, Tensor, Tensor, Tensor]  # images, rough, points, targets
+
+
+@dataclass(frozen=True)
+class RoughImage:
+    """Rough masks of one strong image, beside the true ones.
+
+    Attributes:
+        image: uint8 (3, H, W).
+        labels, points: (N,), (N, 2) xy pixels.
+        rough, truth: (N, H, W) bool.
+    """
+
+    image: Tensor
+    labels: Tensor
+    points: Tensor
+    rough: Tensor
+    truth: Tensor
+
+
+class RefinerCrops(Dataset[Crops]):
+    """`dataset[(position, index)]`: up to `crops` random crops of image `index`, normalised.
+
+    Args:
+        truth: strong images with masks.
+        rough: for each snapshot, annotations with the ids of `truth`, whose masks are rough and whose points
+            are the prompts.
+        refiner: gives the mean and deviation of its encoder.
+        crops: crops an image.
+        seed: of all randomness.
+    """
+
+    def __init__(
+        self, truth: CocoData, rough: Sequence[CocoData], refiner: Refiner, crops: int, seed: int
+    ) -> None:
+        by_id = [{record.id: record for record in source.images} for source in rough]
+        self.truth = truth
+        self.items = [
+            (record, source[record.id])
+            for source in by_id
+            for record in truth.images
+            if record.id in source and source[record.id].objects
+        ]
+        self.refiner, self.crops, self.seed = refiner, crops, seed
+        self.colour = v2.ColorJitter(0.3, 0.3, 0.3)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, key: tuple[int, int]) -> Crops:
+        position, index = key
+        record, rough_record = self.items[index]
+        image = read_image(self.truth.image_dir, record.file_name, record.size)
+        truth, rough = record.instances(), rough_record.instances()
+        assert truth.ids is not None and truth.masks is not None
+        assert rough.ids is not None and rough.masks is not None and rough.points is not None
+        row_of = {int(i): row for row, i in enumerate(truth.ids)}
+        rows = torch.tensor([row_of[int(i)] for i in rough.ids])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed * 1_000_003 + position)
+            sample = RoughImage(
+                self.colour(image), rough.labels, rough.points, rough.masks, truth.masks[rows]
+            )
+            return random_crops(sample, self.refiner, self.crops)
+
+
+def random_crops(sample: RoughImage, refiner: Refiner, crops: int) -> Crops:
+    """Crops of at most `crops` random objects: random scale, flips and quarter turns."""
+    settings = refiner.settings
+    picked = torch.randperm(len(sample.labels))[:crops]
+    low, high = settings.scale_range
+    scale = low + (high - low) * torch.rand(len(picked))
+    windows = crop_windows(sample.rough[picked], sample.points[picked], scale, settings.smallest)
+    channels = point_channels(
+        sample.points, sample.labels, picked, windows, refiner.num_classes, settings.crop, settings.sigma
+    )
+    images = cut(refiner.normalise(sample.image), windows, settings.crop)
+    rough = cut_each(sample.rough[picked], windows, settings.crop)
+    target = cut_each(sample.truth[picked], windows, settings.crop)
+    stack = torch.cat([images, rough[:, None], channels, target[:, None]], 1)
+    stack = torch.rot90(stack, int(torch.randint(4, ())), (2, 3))
+    if torch.rand(()) < 0.5:
+        stack = stack.flip(3)
+    return stack[:, :3], stack[:, 3], stack[:, 4:-1], stack[:, -1]
+
+
+def collate_crops(samples: list[Crops]) -> Crops:
+    """One batch of the crops of several images."""
+    images, rough, points, target = (torch.cat(part) for part in zip(*samples, strict=True))
+    return images, rough, points, target
+
+
+def refiner_loss(model: nn.Module, batch: Crops) -> dict[str, Tensor]:
+    """Loss terms `bce` and `dice` (1 - 2 sum(p t) / sum(p + t), two classes as one) of a batch of crops."""
+    device = next(model.parameters()).device
+    images, rough, points, target = (part.to(device, non_blocking=True) for part in batch)
+    logits = model(images, rough, points)
+    p = logits.sigmoid().flatten(1)
+    t = target.flatten(1)
+    dice = 1 - (2 * (p * t).sum(1) + 1) / ((p + t).sum(1) + 1)
+    return {"bce": F.binary_cross_entropy_with_logits(logits, target), "dice": dice.mean()}
+
+
+def train_refiner(
+    truth: CocoData,
+    rough: Sequence[CocoData],
+    settings: RefinerSettings,
+    train: TrainSettings,
+    seed: int,
+    crops: int = 4,
+    on_step: Callable[[Progress], None] = lambda progress: None,
+    device: str | torch.device = "cpu",
+) -> Refiner:
+    """Train a refiner on the strong images.
+
+    Args:
+        truth: strong images with true masks.
+        rough: rough masks of the same annotations from earlier teachers (as wrong as on unseen images).
+        settings, train: see those classes; `train.batch_size` counts crops.
+        seed: of weights, order and augmentation.
+        crops: crops taken from one image; the batch holds batch_size / crops images.
+        on_step: called after each step.
+        device: where the network lies.
+
+    Raises:
+        ValueError: there is no object to learn from.
+    """
+    torch.manual_seed(seed)
+    model = Refiner(settings, truth.num_classes).to(device)
+    images = RefinerCrops(truth, rough, model, crops, seed)
+    if not len(images):
+        raise ValueError("no strong image has an object: there is nothing to learn refining from")
+    sampler = ShuffledPositions([1] * len(images), max(1, train.batch_size // crops), train.iterations, seed)
+    loader = DataLoader(images, batch_sampler=sampler, collate_fn=collate_crops, num_workers=train.workers)  # type: ignore[arg-type,var-annotated]
+    result = fit(model, loader, refiner_loss, train, on_step)
+    assert isinstance(result.model, Refiner)
+    return result.model
