@@ -1,0 +1,242 @@
+"""COCO JSON <-> records: the nouns of a data set, and the only place that knows category ids.
+
+Beside COCO's own fields an annotation may have `"point": [x, y]` (pixels, origin at the top left corner of
+the image, pixel i covers [i, i + 1)), alone (a weak label) or with a segmentation.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wssis.data import rle as rle_api
+from wssis.data.rle import Rle
+from wssis.files import write_json
+from wssis.instances import Instances
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """A class as the file names it; its label is its place among the categories sorted by id."""
+
+    id: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One labelled object (or crowd, or ignore region) of an image.
+
+    Attributes:
+        id: unique in the data set, ≥ 0.
+        label: class index 0..K-1.
+        rle: mask as compressed RLE, or None for an object known by its point only.
+        point: (x, y) in pixels, or None.
+        crowd: a region of many objects, of which nothing is to be learnt and nothing counted wrong.
+        score: confidence in 0..1 of a mask that was predicted.
+        extra: fields of the file that have no meaning here, kept as they are; `ignore` true makes the
+            mask an ignore region.
+        area: pixels as the file says (COCO's evaluation goes by it), None: the mask's own.
+    """
+
+    id: int
+    label: int
+    rle: Rle | None = None
+    point: tuple[float, float] | None = None
+    crowd: bool = False
+    score: float | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    area: float | None = None
+
+    @property
+    def ignored(self) -> bool:
+        """Whether this is a region to ignore (a crowd, or flagged `ignore`) and no object."""
+        return self.crowd or bool(self.extra.get("ignore"))
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """An image and what is known of it; height and width in pixels, of the upright picture."""
+
+    id: int
+    file_name: str
+    height: int
+    width: int
+    annotations: tuple[Annotation, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        return self.height, self.width
+
+    @property
+    def objects(self) -> tuple[Annotation, ...]:
+        """The annotations that are objects: neither crowds nor ignore regions."""
+        return tuple(item for item in self.annotations if not item.ignored)
+
+    @property
+    def strong(self) -> bool:
+        """Whether every object has a mask (true of an image without objects)."""
+        return all(item.rle is not None for item in self.objects)
+
+    def instances(self, with_masks: bool = True) -> Instances:
+        """The objects as tensors, in the order of the annotations; `ids` says which row is which.
+
+        With masks, only objects that have one are rows; if the image has objects and none has a mask, all
+        are rows and `masks` is None. Without masks, all are rows. `points` is None if no row has one; where
+        only some have, the others get the centre of their mask. `scores` likewise, others get 1. Crowds and
+        ignore regions are no rows: their union is `ignore` (None if there is none, or without masks).
+        """
+        rows = self.objects
+        if with_masks and (any(item.rle for item in rows) or not rows):
+            rows = tuple(item for item in rows if item.rle is not None)
+            masks = rle_api.decode([item.rle for item in rows if item.rle], self.size)
+        else:
+            masks = None
+        regions = [item.rle for item in self.annotations if item.ignored and item.rle]
+        scored = any(item.score is not None for item in rows)
+        return Instances(
+            size=self.size,
+            labels=torch.tensor([item.label for item in rows], dtype=torch.int64),
+            masks=masks,
+            points=self._points(rows),
+            scores=torch.tensor([1.0 if item.score is None else item.score for item in rows])
+            if scored
+            else None,
+            ids=torch.tensor([item.id for item in rows], dtype=torch.int64),
+            ignore=rle_api.decode(regions, self.size).any(0) if with_masks and regions else None,
+        )
+
+    def _points(self, rows: tuple[Annotation, ...]) -> Tensor | None:
+        if all(item.point is None for item in rows):
+            return None
+        points = []
+        for item in rows:
+            point = item.point
+            if point is None and item.rle is not None:
+                point = rle_api.inner_point(rle_api.decode([item.rle], self.size)[0])
+            points.append(point or (0.0, 0.0))
+        return torch.tensor(points, dtype=torch.float32)
+
+
+@dataclass(frozen=True)
+class CocoData:
+    """A data set: classes, images with their annotations, and where the images are.
+
+    Attributes:
+        categories: sorted by id; the place in this tuple is the label.
+        images: records with unique ids.
+        image_dir: folder of the images, absolute or relative to the current directory.
+        path: the file it came from, None if it was made in memory.
+    """
+
+    categories: tuple[Category, ...]
+    images: tuple[ImageRecord, ...]
+    image_dir: str
+    path: Path | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.categories)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the labels 0..K-1."""
+        return tuple(category.name for category in self.categories)
+
+    @property
+    def num_objects(self) -> int:
+        """Objects of all images; crowds and ignore regions not counted."""
+        return sum(len(image.objects) for image in self.images)
+
+    @cached_property
+    def by_id(self) -> dict[int, ImageRecord]:
+        """Image id -> record."""
+        return {image.id: image for image in self.images}
+
+    def subset(self, ids: Iterable[int]) -> CocoData:
+        """The data set of these images only, in their order here.
+
+        Raises:
+            KeyError: an id is not in the data set.
+        """
+        wanted = set(ids)
+        if unknown := wanted - self.by_id.keys():
+            raise KeyError(f"no image with id {min(unknown)}")
+        return replace(self, images=tuple(image for image in self.images if image.id in wanted))
+
+
+def load_coco(path: str | Path, image_dir: str | Path | None = None) -> CocoData:
+    """Read and check a COCO instance file.
+
+    Polygons (of several parts), compressed and uncompressed RLE all become compressed RLE. Fields that
+    nothing here knows are kept in `Annotation.extra`. The images themselves are not opened.
+
+    Args:
+        path: the JSON file.
+        image_dir: folder of its images; None: what `info.image_dir` in the file says.
+
+    Raises:
+        InputError: the file is missing, is no COCO JSON, or one of its records is wrong; names it.
+    """
+    from wssis.data.coco_parse import parse  # which makes this module's records
+
+    return parse(Path(path), None if image_dir is None else str(image_dir))
+
+
+def save_coco(data: CocoData, path: str | Path) -> None:
+    """Write COCO JSON atomically; `load_coco` of it gives the same data.
+
+    Annotations with a mask get `segmentation` (compressed RLE), `bbox`, `area`; those known by their point
+    only have none of the three. `info.image_dir` is relative if the folder is under the current directory.
+    """
+    annotations = [
+        _annotation_json(item, image.id, data.categories[item.label].id)
+        for image in data.images
+        for item in image.annotations
+    ]
+    images = [
+        {"id": image.id, "file_name": image.file_name, "height": image.height, "width": image.width}
+        for image in data.images
+    ]
+    write_json(
+        path,
+        {
+            "info": {"image_dir": _portable(data.image_dir)},
+            "categories": [{"id": item.id, "name": item.name} for item in data.categories],
+            "images": images,
+            "annotations": annotations,
+        },
+    )
+
+
+def _annotation_json(item: Annotation, image_id: int, category_id: int) -> dict[str, Any]:
+    record: dict[str, Any] = {"id": item.id, "image_id": image_id, "category_id": category_id}
+    if item.rle is not None:
+        counts = item.rle["counts"]
+        record["segmentation"] = {
+            "size": [int(side) for side in item.rle["size"]],
+            "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts,
+        }
+        record["bbox"] = rle_api.bounding_box(item.rle)
+        record["area"] = rle_api.area(item.rle) if item.area is None else item.area
+    if item.point is not None:
+        record["point"] = [float(value) for value in item.point]
+    record["iscrowd"] = int(item.crowd)
+    if item.score is not None:
+        record["score"] = float(item.score)
+    return {**item.extra, **record}
+
+
+def _portable(folder: str) -> str:
+    absolute = os.path.abspath(folder)
+    relative = os.path.relpath(absolute)
+    return absolute if relative.split(os.sep)[0] == os.pardir else relative

@@ -1,0 +1,164 @@
+"""Image files -> uint8 RGB tensors, upright; every reason why one cannot be read is an InputError."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from pathlib import Path, PureWindowsPath
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, ImageOps
+from torch import Tensor
+
+from wssis.errors import InputError
+
+MAX_PIXELS = 100_000_000
+# PIL reads more, but not all of that is meant for files of unknown origin (EPS starts Ghostscript).
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000", "MPO")
+_TURNED = {5, 6, 7, 8}  # EXIF orientations that swap height and width
+
+
+def leaves_folder(file_name: str) -> bool:
+    """Whether `file_name` is absolute or climbs out of its folder (by its text: links are followed)."""
+    plain = file_name.replace("\\", "/")
+    windows = PureWindowsPath(file_name)
+    return (
+        "\0" in file_name
+        or bool(windows.drive or windows.root)
+        or os.path.isabs(plain)
+        or os.path.normpath(plain).split("/")[0] == ".."
+    )
+
+
+def image_path(data_dir: str | Path, file_name: str) -> Path:
+    """Path of an image of a data set.
+
+    Raises:
+        InputError: `file_name` is absolute or leaves `data_dir`.
+    """
+    if not file_name or leaves_folder(file_name):
+        raise InputError(
+            f"expected a file name inside the image folder, found {file_name!r}",
+            where=data_dir,
+            remedy="Use paths relative to the image folder, without '..'",
+        )
+    return Path(data_dir) / file_name
+
+
+def read_image(data_dir: str | Path, file_name: str, expected_hw: tuple[int, int] | None = None) -> Tensor:
+    """The upright RGB picture (3, H, W) uint8 of a file.
+
+    EXIF orientation is applied. Grey, 1-bit, palette and CMYK pictures become RGB; what is transparent
+    becomes white, as viewers show it. Grey pictures of more than 8 bits keep their zero and are scaled by
+    the smallest of 8, 10, 12, 14, 16 bits that holds their brightest pixel (cameras of 12 bits write 16-bit
+    files). Of several frames the first is read.
+
+    Args:
+        data_dir: folder of the data set's images.
+        file_name: path in it.
+        expected_hw: (H, W) that the annotations say.
+
+    Raises:
+        InputError: missing, outside the folder, no image, truncated, over 100 megapixels (found before
+            decoding), or of other dimensions than `expected_hw`.
+    """
+    path = image_path(data_dir, file_name)
+    with _opened(path) as image:
+        _check_size(image, path, expected_hw)
+        try:
+            return _to_rgb(ImageOps.exif_transpose(image))
+        except MemoryError:
+            raise
+        except Exception as error:  # decoders raise nearly anything on damaged files
+            raise InputError(
+                f"expected a whole image, found one that is truncated or damaged ({error})",
+                where=path,
+                remedy="Copy the file again or take its record out of the annotations",
+            ) from error
+
+
+def check_image(
+    data_dir: str | Path, file_name: str, expected_hw: tuple[int, int] | None = None
+) -> tuple[int, int]:
+    """Upright (H, W) from the header alone; raises as `read_image` does, but for damage after the header."""
+    path = image_path(data_dir, file_name)
+    with _opened(path) as image:
+        return _check_size(image, path, expected_hw)
+
+
+def image_digest(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return Image.open(path, formats=FORMATS)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        remedy = "Check file_name in the annotations" if path.parent.is_dir() else "Check the image folder"
+        raise InputError("expected an image, found no such file", where=path, remedy=remedy) from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(path, str(error)) from error
+    except Exception as error:  # a header can be damaged in as many ways as the rest
+        raise InputError(
+            f"expected an image ({', '.join(FORMATS[:5])}, …), found something else or a damaged one",
+            where=path,
+            remedy="Convert the file to PNG or copy it again",
+        ) from error
+
+
+def _check_size(image: Image.Image, path: Path, expected_hw: tuple[int, int] | None) -> tuple[int, int]:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise _too_large(path, f"{width} x {height}")
+    try:
+        turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+    except Exception:  # damaged EXIF: exif_transpose ignores it, too, or the decoder says so
+        turned = False
+    size = (width, height) if turned else (height, width)
+    if expected_hw is not None and size != tuple(expected_hw):
+        stored = turned and (height, width) == tuple(expected_hw)
+        raise InputError(
+            f"expected {expected_hw[1]} x {expected_hw[0]} px as the annotations say, "
+            f"found {size[1]} x {size[0]}{' after turning it upright (EXIF)' if turned else ''}",
+            where=path,
+            remedy="Annotate the upright picture, or take the EXIF orientation out of the file"
+            if stored
+            else "Correct width and height in the annotations, or put the annotated image there",
+        )
+    return size
+
+
+def _too_large(path: Path, found: str) -> InputError:
+    return InputError(
+        f"expected an image of at most {MAX_PIXELS // 1_000_000} megapixels, found {found}",
+        where=path,
+        remedy="Cut it into tiles",
+    )
+
+
+def _to_rgb(image: Image.Image) -> Tensor:
+    if image.mode.startswith(("I", "F")):
+        grey = _to_8_bits(np.asarray(image))
+        return torch.from_numpy(grey).expand(3, -1, -1).contiguous()
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    array = np.array(image.convert("RGB"))
+    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+
+
+def _to_8_bits(grey: np.ndarray) -> np.ndarray:
+    """(H, W) integers or floats (0…1 or as integers) -> uint8."""
+    values = np.nan_to_num(grey.astype(np.float64), posinf=0.0, neginf=0.0).clip(min=0)
+    top = values.max(initial=0.0)
+    if grey.dtype.kind == "f" and top <= 1:
+        return np.rint(values * 255).astype(np.uint8)
+    limit = next((2.0**bits - 1 for bits in (8, 10, 12, 14, 16) if top < 2**bits), top)
+    return np.rint(values * (255 / limit)).astype(np.uint8)

@@ -1,0 +1,146 @@
+"""Mask AP as pycocotools computes it, on objects in memory, and the IoU of masks that belong together."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from torch import Tensor
+
+from wssis.data import rle as rle_api
+from wssis.data.coco import Category, CocoData
+from wssis.errors import InputError
+from wssis.instances import Instances
+
+AP_KEYS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
+
+
+def to_coco_results(
+    instances: Instances, image_id: int, categories: Sequence[Category]
+) -> list[dict[str, Any]]:
+    """COCO result records (image_id, category_id, segmentation, bbox xywh, area, score), one an object.
+
+    Raises:
+        ValueError: the instances have no masks or no scores.
+    """
+    if instances.masks is None or instances.scores is None:
+        raise ValueError("to_coco_results: expected instances with masks and scores")
+    return [
+        {
+            "image_id": image_id,
+            "category_id": categories[label].id,
+            "segmentation": rle,
+            "bbox": rle_api.bounding_box(rle),
+            "area": rle_api.area(rle),
+            "score": score,
+        }
+        for rle, label, score in zip(
+            rle_api.encode(instances.masks),
+            instances.labels.tolist(),
+            instances.scores.tolist(),
+            strict=True,
+        )
+    ]
+
+
+def coco_ap(
+    truth: CocoData, predictions: Mapping[int, Instances], max_detections: int = 100
+) -> dict[str, float]:
+    """Mask AP (COCOeval, segm) of predictions by image id; an image that is missing has none.
+
+    Args:
+        truth: objects with masks; crowds and ignore regions neither count nor cost.
+        predictions: instances with masks and scores, of the size of their image.
+        max_detections: how many of an image and class count, the best scored first.
+
+    Returns:
+        AP (mean over IoU .50:.05:.95), AP50, AP75, AP_small, AP_medium, AP_large (areas under 32², to 96²,
+        over), in 0..1; -1 where the truth has no such object.
+
+    Raises:
+        InputError: an object of the truth has no mask.
+        ValueError: predictions of an image that is not in the truth, or of another size.
+    """
+    results: list[dict[str, Any]] = []
+    for image_id, instances in predictions.items():
+        if image_id not in truth.by_id:
+            raise ValueError(f"coco_ap: predictions for image {image_id}, which is not in the truth")
+        if tuple(instances.size) != truth.by_id[image_id].size:
+            raise ValueError(
+                f"coco_ap: image {image_id} is {truth.by_id[image_id].size}, predictions {instances.size}"
+            )
+        results += to_coco_results(instances, image_id, truth.categories)
+    return results_ap(truth, results, max_detections)
+
+
+def results_ap(
+    truth: CocoData, results: Sequence[Mapping[str, Any]], max_detections: int = 100
+) -> dict[str, float]:
+    """As `coco_ap`, from records of `to_coco_results`, which take less memory than masks."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(_coco(truth, _truth_records(truth)), _coco(truth, results), "segm")
+        evaluation.params.maxDets = sorted({1, 10, max_detections})
+        evaluation.evaluate()
+        evaluation.accumulate()
+    precision = evaluation.eval["precision"]  # (IoU thresholds, recalls, classes, areas, max detections)
+    most = evaluation.params.maxDets.index(max_detections)
+    areas = evaluation.params.areaRngLbl
+    thresholds = [round(float(value), 2) for value in evaluation.params.iouThrs]
+
+    def mean(area: str, iou: float | None = None) -> float:
+        part = precision[..., areas.index(area), most]
+        part = part if iou is None else part[thresholds.index(iou)]
+        return float(part[part > -1].mean()) if (part > -1).any() else -1.0
+
+    values = (mean("all"), mean("all", 0.5), mean("all", 0.75), mean("small"), mean("medium"), mean("large"))
+    return dict(zip(AP_KEYS, values, strict=True))
+
+
+def mask_iou(a: Tensor, b: Tensor) -> Tensor:
+    """IoU of a[i] with b[i]: (N, H, W) bool both -> (N,) float32; 0 where both are empty."""
+    both = (a & b).flatten(1).sum(1)
+    either = (a | b).flatten(1).sum(1)
+    return both.to(torch.float32) / either.clamp(min=1)
+
+
+def _truth_records(truth: CocoData) -> list[dict[str, Any]]:
+    records = []
+    for image in truth.images:
+        for item in image.annotations:
+            if item.rle is None:
+                if item.ignored:
+                    continue
+                raise InputError(
+                    "expected a mask, found a point only",
+                    where=truth.path or "",
+                    record=f"annotation {item.id}",
+                    remedy="AP needs masks of every object; leave this image out of the evaluation",
+                )
+            records.append(
+                {
+                    "image_id": image.id,
+                    "category_id": truth.categories[item.label].id,
+                    "segmentation": item.rle,
+                    "bbox": rle_api.bounding_box(item.rle),
+                    "area": rle_api.area(item.rle) if item.area is None else item.area,
+                    "iscrowd": int(item.ignored),  # COCOeval overwrites 'ignore' with this
+                }
+            )
+    return records
+
+
+def _coco(truth: CocoData, records: Sequence[Mapping[str, Any]]) -> COCO:
+    coco = COCO()
+    coco.dataset = {
+        "images": [{"id": im.id, "height": im.height, "width": im.width} for im in truth.images],
+        "categories": [{"id": item.id, "name": item.name} for item in truth.categories],
+        # Numbered from 1: COCOeval takes a match with id 0 for none.
+        "annotations": [{"iscrowd": 0, **r, "id": number} for number, r in enumerate(records, 1)],
+    }
+    coco.createIndex()
+    return coco
