@@ -1,7 +1,6 @@
-"""The only reader of YAML: params.yaml as typed, validated, frozen values.
+"""The only reader of YAML: params.yaml as typed, validated, frozen values (see `sections`).
 
-The sections of the method are its own settings dataclasses (declared once, in `wssis`); the sections
-of the platform are declared here. Whatever does not fit is an `InputError` of one line.
+Whatever does not fit is an `InputError` of one line.
 """
 
 from __future__ import annotations
@@ -11,114 +10,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, TypeVar, get_args, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipelines import paths
+from pipelines.sections import Params, Section
 from wssis.errors import InputError
+from wssis.files import atomic_path
 
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(ge=0)]
-
-
-class Section(BaseModel):
-    """A section: no unknown key, no other type than the stated one (an int will do for a float)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Shapes(Section):
-    """The generated data set; its seed is apart from `seed`, so that runs share one validation set."""
-
-    train: Count = 200
-    val: Count = 150
-    size: Annotated[int, Field(ge=32, le=4096)] = 96
-    seed: Annotated[int, Field(ge=0)] = 0
-
-
-class Folder(Section):
-    """COCO instance JSON and the folder of its images; relative paths start at the project."""
-
-    annotations: Annotated[str, Field(min_length=1)]
-    images: Annotated[str, Field(min_length=1)]
-
-
-class Data(Section):
-    """Where images and labels come from."""
-
-    source: Literal["shapes", "coco"] = "shapes"
-    shapes: Shapes = Shapes()
-    train: Folder | None = None
-    val: Folder | None = None
-
-    @model_validator(mode="after")
-    def _folders_are_given(self) -> Data:
-        if self.source == "coco" and (self.train is None or self.val is None):
-            missing = "train" if self.train is None else "val"
-            raise ValueError(f"expected data.{missing} with annotations and images where source is coco")
-        return self
-
-
-class Split(Section):
-    """Which images keep their masks, and where the points of the others come from.
-
-    Attributes:
-        strong: share of training images that keep their masks.
-        holdout: share of the strong images that nothing trains on: every choice is made on them.
-        points: where in its mask an object's point is put.
-        jitter: pixels; every made point is moved by up to so much.
-        clicked: a person's points file, used instead of made points.
-    """
-
-    strong: Fraction = 0.1
-    holdout: Fraction = 0.2
-    points: Literal["center", "random"] = "center"
-    jitter: Annotated[float, Field(ge=0)] = 0.0
-    clicked: str | None = None
-
-
-class Tune(Section):
-    """The search for pseudo-label rules; with `use_tuned: false` the rules of `pseudo` hold."""
-
-    n_trials: Annotated[int, Field(ge=0)] = 20
-    use_tuned: bool = True
-
-
-class Evaluate(Section):
-    """How predictions are made and measured on `val`."""
-
-    max_detections: Count = 100
-    pictures: Annotated[int, Field(ge=0)] = 6
-
-
-class Tracking(Section):
-    """Where runs are written in MLflow."""
-
-    experiment: Annotated[str, Field(min_length=1, pattern=r"^[\w .-]+$")] = "wssis"
-
-
-class Prices(Section):
-    """Seconds of a person's work a label (COCO: 79.2 a polygon; Papadopoulos: 7 a box; 1.9 a point)."""
-
-    mask: Seconds = 79.2
-    box: Seconds = 7.0
-    point: Seconds = 1.9
-
-
-class Params(Section):
-    """params.yaml."""
-
-    seed: Annotated[int, Field(ge=0)] = 0
-    data: Data
-    split: Split
-    tune: Tune
-    evaluate: Evaluate
-    tracking: Tracking
-    prices: Prices
+Kind = TypeVar("Kind", bound=Section)
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -138,7 +41,7 @@ def read_yaml(path: str | Path) -> Any:
         raise InputError(f"cannot be read ({error})", where=path) from error
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
-        problem = (error.problem or "").split(", original value")[0]
+        problem = (error.problem or "").split(" with value")[0].removeprefix("found ")
         raise InputError(
             f"expected YAML, found {problem}", where=path, record=f"line {line}", remedy="Mend that line"
         ) from error
@@ -148,8 +51,6 @@ def read_yaml(path: str | Path) -> Any:
 
 def write_yaml(path: str | Path, value: Mapping[str, Any], comment: str = "") -> None:
     """Write plain values as YAML, atomically, under `comment` lines."""
-    from wssis.files import atomic_path
-
     writer = YAML(typ="safe", pure=True)
     writer.default_flow_style = False
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
@@ -166,7 +67,7 @@ def load_params(path: str | Path = paths.PARAMS) -> Params:
     return parse(read_yaml(path), Params, where=path)
 
 
-def parse(values: Any, kind: type[Section], where: str | Path) -> Any:
+def parse(values: Any, kind: type[Kind], where: str | Path) -> Kind:
     """`values` (plain, from YAML) as a `kind`.
 
     Raises:
@@ -217,7 +118,7 @@ def _field_names(kind: Any, location: list[Any]) -> list[str]:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             kind = kind.model_fields[str(part)].annotation
         elif is_dataclass(kind):
-            kind = next(field.type for field in fields(kind) if field.name == part)
+            kind = get_type_hints(kind).get(str(part))
         kind = next((arg for arg in get_args(kind) if arg is not type(None)), kind)
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return list(kind.model_fields)

@@ -16,7 +16,8 @@ PRESETS = Path("presets")
 # prepare
 PREPARED_TRAIN = Path("data/prepared/train.json")
 PREPARED_VAL = Path("data/prepared/val.json")
-PREPARED_IMAGES = Path("data/prepared/images")
+PREPARED_TRAIN_IMAGES = Path("data/prepared/train")
+PREPARED_VAL_IMAGES = Path("data/prepared/val")
 
 # split
 STRONG = Path("data/splits/strong.json")

@@ -1,0 +1,154 @@
+"""The sections of params.yaml; those of the method are its own settings dataclasses, declared once in wssis."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from wssis.data.transforms import AugmentSettings, ResizeSettings
+from wssis.decode import DecodeSettings
+from wssis.labeler import PseudoRules
+from wssis.models.refiner import RefinerSettings
+from wssis.models.solov2 import SOLOv2Settings
+from wssis.trainer import TrainSettings
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A section: no unknown key, no other type than the stated one (an int will do for a float)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Shapes(Section):
+    """The generated data set; its seed is apart from `seed`, so that runs share one validation set."""
+
+    train: Count = 200
+    val: Count = 150
+    size: Annotated[int, Field(ge=32, le=4096)] = 96
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Folder(Section):
+    """COCO instance JSON and the folder of its images; relative paths start at the project."""
+
+    annotations: Annotated[str, Field(min_length=1)]
+    images: Annotated[str, Field(min_length=1)]
+
+
+class Data(Section):
+    """Where images and labels come from."""
+
+    source: Literal["shapes", "coco"] = "shapes"
+    shapes: Shapes = Shapes()
+    train: Folder | None = None
+    val: Folder | None = None
+
+    @model_validator(mode="after")
+    def _folders_are_given(self) -> Data:
+        if self.source == "coco" and (self.train is None or self.val is None):
+            missing = "train" if self.train is None else "val"
+            raise ValueError(f"expected data.{missing} with annotations and images where source is coco")
+        return self
+
+
+class Split(Section):
+    """Which images keep their masks, and where the points of the others come from.
+
+    Attributes:
+        strong: share of training images that keep their masks.
+        holdout: share of the strong images that nothing trains on: every choice is made on them.
+        points: where in its mask an object's point is put.
+        jitter: pixels; every made point is moved by up to so much.
+        clicked: a person's points file, used instead of made points.
+    """
+
+    strong: Fraction = 0.1
+    holdout: Fraction = 0.2
+    points: Literal["center", "random"] = "center"
+    jitter: Annotated[float, Field(ge=0)] = 0.0
+    clicked: str | None = None
+
+
+class Teacher(Section):
+    """The training on strong images, and when it leaves the two snapshots that the refiner learns from."""
+
+    train: TrainSettings
+    snapshots: tuple[Fraction, Fraction] = (0.5, 0.833)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Teacher:
+        if self.snapshots[0] >= self.snapshots[1]:
+            raise ValueError("expected snapshots in ascending order")
+        return self
+
+
+class Student(Section):
+    """The training on strong and pseudo-labelled images; strong-only is the same without the latter.
+
+    Attributes:
+        strong_repeats: how often a strong image is shown for each time that a weak one is.
+    """
+
+    train: TrainSettings
+    strong_repeats: Count = 1
+
+
+class Refiner(Section):
+    """MaskRefineNet; `crops` are taken from an image at a time, `train.batch_size` counts crops."""
+
+    model: RefinerSettings
+    train: TrainSettings
+    crops: Count = 4
+
+
+class Tune(Section):
+    """The search for pseudo-label rules; with `use_tuned: false` the rules of `pseudo` hold."""
+
+    n_trials: Annotated[int, Field(ge=0)] = 20
+    use_tuned: bool = True
+
+
+class Evaluate(Section):
+    """How predictions are made and measured on `val`; `pictures` of them are drawn."""
+
+    decode: DecodeSettings
+    batch_size: Count = 8
+    pictures: Annotated[int, Field(ge=0)] = 6
+
+
+class Tracking(Section):
+    """Where runs are written in MLflow."""
+
+    experiment: Annotated[str, Field(min_length=1, pattern=r"^[\w .-]+$")] = "wssis"
+
+
+class Prices(Section):
+    """Seconds of a person's work a label (COCO: 79.2 a polygon; Papadopoulos: 7 a box; 1.9 a point)."""
+
+    mask: Seconds = 79.2
+    box: Seconds = 7.0
+    point: Seconds = 1.9
+
+
+class Params(Section):
+    """params.yaml."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    data: Data
+    split: Split
+    model: SOLOv2Settings
+    resize: ResizeSettings
+    augment: AugmentSettings
+    teacher: Teacher
+    refiner: Refiner
+    tune: Tune
+    pseudo: PseudoRules
+    student: Student
+    evaluate: Evaluate
+    tracking: Tracking
+    prices: Prices
