@@ -14,6 +14,7 @@ DVC_LOCK = Path("dvc.lock")
 PRESETS = Path("presets")
 
 # prepare
+PREPARED = Path("data/prepared")
 PREPARED_TRAIN = Path("data/prepared/train.json")
 PREPARED_VAL = Path("data/prepared/val.json")
 PREPARED_TRAIN_IMAGES = Path("data/prepared/train")
@@ -35,9 +36,12 @@ STUDENT = Path("models/student")
 STRONG_ONLY = Path("models/strong_only")
 
 # rough, tune, pseudo
-ROUGH = Path("data/rough/rough.json")
+ROUGH_EARLY = Path("data/rough/early.json")
+ROUGH_LATE = Path("data/rough/late.json")
 TUNED_PSEUDO = Path("tuned/pseudo.yaml")
 LABELS = Path("data/pseudo/labels.json")
+PROPOSED = Path("data/pseudo/proposed.json")
+PROPOSED_ROUGH = Path("data/pseudo/proposed_rough.json")
 
 # audit, evaluate
 METRICS_PSEUDO = Path("metrics/pseudo.json")

@@ -1,4 +1,4 @@
-"""The sections of params.yaml; those of the method are its own settings dataclasses, declared once in wssis."""
+"""The sections of params.yaml; those of the method are settings dataclasses that wssis declares."""
 
 from __future__ import annotations
 
@@ -152,3 +152,9 @@ class Params(Section):
     evaluate: Evaluate
     tracking: Tracking
     prices: Prices
+
+
+class TunedPseudo(Section):
+    """tuned/pseudo.yaml: the rules that the stage tune found."""
+
+    pseudo: PseudoRules

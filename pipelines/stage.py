@@ -9,11 +9,13 @@ import errno
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from pipelines import paths
 from pipelines.params import Params, load_params
 from pipelines.tracking import NullTracker, open_tracker
+from wssis.data.coco import CocoData, load_coco
 from wssis.errors import InputError
 
 
@@ -34,6 +36,19 @@ class Stage:
     def say(self, message: str) -> None:
         """A line for the person who waits."""
         print(f"{self.name}: {message}", flush=True)
+
+    @property
+    def device(self) -> str:
+        """Where networks lie: the first GPU where there is one."""
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    @staticmethod
+    def load(path: Path) -> CocoData:
+        """Annotations of an earlier stage; their images are found from a queued experiment, too."""
+        data = load_coco(path)
+        return replace(data, image_dir=str(paths.source(data.image_dir)))
 
 
 def run(name: str, body: Callable[[Stage], None], sections: tuple[str, ...]) -> int:

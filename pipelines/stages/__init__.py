@@ -1,0 +1,1 @@
+"""The stages of dvc.yaml: each reads params and files, calls wssis and writes its outs."""

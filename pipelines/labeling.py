@@ -1,0 +1,144 @@
+"""Labels of whole data sets: teacher and refiner over every image, one image in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipelines.progress import Meter
+from wssis.data import rle as rle_api
+from wssis.data.coco import Annotation, CocoData, ImageRecord
+from wssis.data.images import read_image
+from wssis.data.transforms import ResizeSettings
+from wssis.instances import Instances
+from wssis.labeler import Labeler, Proposals, full_size, rough_masks
+from wssis.metrics import mask_iou, to_coco_results
+from wssis.models.solov2 import SOLOv2
+from wssis.predictor import Predictor
+
+Prompts = tuple[Tensor, Tensor, Tensor]  # points (N, 2) xy, labels (N,), ids (N,)
+CHUNK = 32  # masks at full size in memory at once
+IMAGES = 64  # images whose predictions are in memory at once
+
+
+def prompts(record: ImageRecord) -> Prompts:
+    """Points, labels and annotation ids of an image's objects; where none was given, centres of masks."""
+    objects = record.instances(with_masks=False)
+    assert objects.ids is not None
+    points = objects.points
+    if points is None:
+        masks = record.instances().masks
+        centres = [rle_api.inner_point(mask) or (0.0, 0.0) for mask in (() if masks is None else masks)]
+        points = torch.tensor(centres, dtype=torch.float32).reshape(-1, 2)
+    return points, objects.labels, objects.ids
+
+
+def each_image(data: CocoData, name: str) -> Iterator[tuple[ImageRecord, Tensor, Prompts]]:
+    """Record, uint8 (3, H, W) image and prompts of every image, with progress."""
+    with Meter(name, len(data.images), "images") as meter:
+        for record in data.images:
+            yield record, read_image(data.image_dir, record.file_name, record.size), prompts(record)
+            meter.step()
+
+
+def rough_dataset(teacher: SOLOv2, resize: ResizeSettings, data: CocoData, name: str) -> CocoData:
+    """The teacher's masks for the points of `data`, under the ids of its annotations."""
+    images = []
+    for record, image, (points, labels, ids) in each_image(data, name):
+        probs, scores = rough_masks(teacher, resize, image, points, labels)
+        rles = [
+            rle
+            for part in probs.split(CHUNK)
+            for rle in rle_api.encode(full_size(part, record.size).cpu() > 0.5)
+        ]
+        annotations = tuple(
+            Annotation(int(i), int(label), rle, tuple(point.tolist()), score=float(score))
+            for i, label, rle, point, score in zip(ids, labels, rles, points, scores, strict=True)
+        )
+        images.append(replace(record, annotations=annotations))
+    return replace(data, images=tuple(images), path=None)
+
+
+def proposals(labeler: Labeler, data: CocoData, name: str) -> Iterator[tuple[ImageRecord, Proposals]]:
+    """What teacher and refiner say of the points of every image."""
+    for record, image, (points, labels, ids) in each_image(data, name):
+        yield record, labeler.propose(image, points, labels, ids)
+
+
+def labelled(record: ImageRecord, decided: Instances) -> ImageRecord:
+    """An image with one annotation a point: a mask with its confidence, or an ignore region."""
+    assert decided.masks is not None
+    assert decided.points is not None
+    assert decided.scores is not None
+    assert decided.ids is not None
+    given = decided.masks.flatten(1).any(1)
+    masks = torch.where(given[:, None, None], decided.masks, ignore_regions(decided, ~given))
+    annotations = tuple(
+        Annotation(
+            int(i),
+            int(label),
+            rle,
+            (float(point[0]), float(point[1])),
+            extra={"confidence": round(float(score), 4), **({} if known else {"ignore": True})},
+        )
+        for i, label, rle, point, score, known in zip(
+            decided.ids,
+            decided.labels,
+            rle_api.encode(masks),
+            decided.points,
+            decided.scores,
+            given,
+            strict=True,
+        )
+    )
+    return replace(record, annotations=annotations)
+
+
+def ignore_regions(decided: Instances, ignored: Tensor) -> Tensor:
+    """The image's ignore region shared out: each pixel to the nearest point of the `ignored` (N,) bool.
+
+    Returns:
+        (N, H, W) bool, empty for the other points.
+    """
+    assert decided.points is not None
+    regions = torch.zeros((len(decided), *decided.size), dtype=torch.bool)
+    if decided.ignore is None or not ignored.any():
+        return regions
+    rows = ignored.nonzero()[:, 0]
+    y, x = decided.ignore.nonzero(as_tuple=True)
+    pixels = torch.stack([x, y], 1) + 0.5
+    owner = rows[torch.cdist(pixels, decided.points[rows]).argmin(1)] if len(x) else rows[:0]
+    regions[owner, y, x] = True
+    return regions
+
+
+def worth(decided: Instances, truth: Instances) -> Tensor:
+    """Worth (N,) of the labels of an image: IoU with the truth less a half; 0 for an ignored point.
+
+    So a mask that is more wrong than right is worth less than an admission of not knowing.
+    """
+    assert decided.masks is not None
+    assert truth.masks is not None
+    given = decided.masks.flatten(1).any(1)
+    return (mask_iou(decided.masks, truth.masks) - 0.5) * given
+
+
+def predicted_results(predictor: Predictor, data: CocoData, name: str) -> list[dict[str, Any]]:
+    """COCO results of every image of `data`; masks of a few images are in memory at a time."""
+    results: list[dict[str, Any]] = []
+    with Meter(name, len(data.images), "images") as meter:
+        for group in groups([record.id for record in data.images], IMAGES):
+            for image_id, instances in predictor.predict_dataset(data.subset(group)).items():
+                results += to_coco_results(instances, image_id, data.categories)
+            meter.step(done=meter.done + len(group))
+    return results
+
+
+def groups(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    """Consecutive groups of at most `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,69 @@
+"""evaluate: mask AP of teacher, strong_only and student on `val`, which nothing was chosen on."""
+
+import json
+import sys
+
+from wssis.draw import draw_instances, side_by_side
+
+from pipelines import paths
+from pipelines.labeling import predicted_results
+from pipelines.models import load_solov2
+from pipelines.pictures import save_picture, stack
+from pipelines.stage import Stage, run
+from wssis.data.coco import CocoData
+from wssis.data.images import read_image
+from wssis.files import write_json
+from wssis.metrics import results_ap
+from wssis.predictor import Predictor
+
+MODELS = (
+    ("teacher", paths.TEACHER, paths.METRICS_TEACHER),
+    ("strong_only", paths.STRONG_ONLY, paths.METRICS_STRONG_ONLY),
+    ("student", paths.STUDENT, paths.METRICS_STUDENT),
+)
+
+
+def evaluate(stage: Stage) -> None:
+    """Write the metrics of each model, their summary, and pictures of predictions beside the truth."""
+    settings = stage.params.evaluate
+    val = stage.load(paths.PREPARED_VAL)
+    scores = {}
+    for name, folder, out in MODELS:
+        model, resize, _ = load_solov2(folder, stage.device)
+        predictor = Predictor(model, resize, settings.decode, settings.batch_size)
+        results = predicted_results(predictor, val, name)
+        scores[name] = results_ap(val, results, settings.decode.max_detections)
+        write_json(out, scores[name], indent=2)
+        stage.tracker.metrics({f"{name}/{key}": value for key, value in scores[name].items()})
+        stage.say(f"{name}: AP {scores[name]['AP']:.3f}, AP50 {scores[name]['AP50']:.3f}")
+    totals = json.loads(paths.LEDGER.read_text())["totals"]
+    summary = {
+        "strong_only_AP": scores["strong_only"]["AP"],
+        "student_AP": scores["student"]["AP"],
+        "gain": scores["student"]["AP"] - scores["strong_only"]["AP"],
+        "label_hours": totals["label_hours"],
+        "full_label_hours": totals["full_label_hours"],
+    }
+    write_json(paths.METRICS_SUMMARY, summary, indent=2)
+    stage.tracker.headline({**summary, "teacher_AP": scores["teacher"]["AP"]})
+    draw_predictions(predictor, val, settings.pictures)
+    stage.tracker.file(paths.PICTURE_PREDICTIONS, "pictures")
+
+
+def draw_predictions(predictor: Predictor, val: CocoData, count: int) -> None:
+    """The student's predictions beside the truth, on the first images that show an object."""
+    strips = []
+    for record in [image for image in val.images if image.objects][: max(count, 1)]:
+        picture = read_image(val.image_dir, record.file_name, record.size)
+        found = predictor.predict([picture])[0]
+        assert found.scores is not None
+        panels = [
+            draw_instances(picture, record.instances(), val.class_names),
+            draw_instances(picture, found[found.scores > 0.3], val.class_names),
+        ]
+        strips.append(side_by_side(panels, ["truth", "student"]))
+    save_picture(stack(strips), paths.PICTURE_PREDICTIONS)
+
+
+if __name__ == "__main__":
+    sys.exit(run("evaluate", evaluate, ("evaluate",)))

@@ -1,0 +1,65 @@
+"""prepare: the data set as checked COCO JSON, drawn (`shapes`) or from a person's folder."""
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from pipelines import paths
+from pipelines.progress import Meter
+from pipelines.sections import Folder
+from pipelines.stage import Stage, run
+from wssis.data import shapes
+from wssis.data.coco import CocoData, load_coco, save_coco
+from wssis.data.images import check_image
+from wssis.errors import InputError
+
+
+def prepare(stage: Stage) -> None:
+    """Write train and val annotations, and the images of `shapes`."""
+    data = stage.params.data
+    if data.source == "shapes":
+        settings = data.shapes
+        train, val = shapes.generate(
+            paths.PREPARED, settings.seed, settings.train, settings.val, settings.size
+        )
+    else:
+        assert data.train is not None
+        assert data.val is not None
+        train = read_folder(data.train, "train")
+        val = read_folder(data.val, "val")
+        if train.categories != val.categories:
+            raise InputError(
+                f"expected the categories of {train.path} ({len(train.categories)}), "
+                f"found others ({len(val.categories)})",
+                where=val.path or "",
+                record="categories",
+                remedy="Give both files the same ids and names",
+            )
+        for coco, out, images in (
+            (train, paths.PREPARED_TRAIN, paths.PREPARED_TRAIN_IMAGES),
+            (val, paths.PREPARED_VAL, paths.PREPARED_VAL_IMAGES),
+        ):
+            save_coco(coco, out)
+            images.mkdir(parents=True, exist_ok=True)  # a DVC out even where the images stay elsewhere
+    for name, coco in (("train", train), ("val", val)):
+        stage.say(
+            f"{name}: {len(coco.images)} images, {coco.num_objects} objects, {coco.num_classes} classes"
+        )
+        stage.tracker.metrics({f"{name}/images": len(coco.images), f"{name}/objects": coco.num_objects})
+
+
+def read_folder(folder: Folder, name: str) -> CocoData:
+    """Annotations of a person's folder, each image's header checked against them."""
+    data = load_coco(paths.source(folder.annotations), paths.source(folder.images))
+    with Meter(f"check {name} images", len(data.images), "images") as meter:
+        for image in data.images:
+            check_image(data.image_dir, image.file_name, image.size)
+            meter.step()
+    inside = not os.path.isabs(folder.images) and Path(folder.images).parts[0] != os.pardir
+    # A folder inside the project is named from the project, so that every workspace writes the same file.
+    return replace(data, image_dir=folder.images) if inside else data
+
+
+if __name__ == "__main__":
+    sys.exit(run("prepare", prepare, ("data",)))

@@ -1,0 +1,42 @@
+"""pseudo: every point of the weak images becomes one mask or one ignore region."""
+
+import sys
+from dataclasses import replace
+
+from pipelines import paths
+from pipelines.labeling import labelled, proposals
+from pipelines.models import load_labeler
+from pipelines.params import parse, read_yaml
+from pipelines.sections import TunedPseudo
+from pipelines.stage import Stage, run
+from wssis.data.coco import save_coco
+from wssis.labeler import decide
+
+
+def pseudo(stage: Stage) -> None:
+    """Label; beside the labels keep what each point would get with no point left out."""
+    params = stage.params
+    tuned = parse(read_yaml(paths.TUNED_PSEUDO), TunedPseudo, paths.TUNED_PSEUDO)
+    rules = tuned.pseudo if params.tune.use_tuned else params.pseudo
+    every = replace(rules, min_confidence=0.0)
+    rough = replace(every, refined_weight=0.0)
+    labeler = load_labeler(paths.TEACHER, paths.REFINER, rules, stage.device)
+    points = stage.load(paths.POINTS)
+    labels, proposed, proposed_rough = [], [], []
+    for record, given in proposals(labeler, points, "label"):
+        labels.append(labelled(record, decide(given, rules)))
+        proposed.append(labelled(record, decide(given, every)))
+        proposed_rough.append(labelled(record, decide(given, rough)))
+    for images, out in (
+        (labels, paths.LABELS),
+        (proposed, paths.PROPOSED),
+        (proposed_rough, paths.PROPOSED_ROUGH),
+    ):
+        save_coco(replace(points, images=tuple(images), path=None), out)
+    masks = sum(len(image.objects) for image in labels)
+    stage.tracker.params({f"rules.{name}": value for name, value in vars(rules).items()})
+    stage.say(f"{points.num_objects} points, {masks} masks, {points.num_objects - masks} ignored")
+
+
+if __name__ == "__main__":
+    sys.exit(run("pseudo", pseudo, ("pseudo", "tune")))

@@ -1,0 +1,49 @@
+"""refiner: learns on strong images to mend the masks of teachers."""
+
+import sys
+from dataclasses import asdict
+
+from wssis.checkpoint import save_model
+
+from pipelines import paths
+from pipelines.curves import TrainingLog
+from pipelines.stage import Stage, run
+from wssis.errors import InputError
+from wssis.train_refiner import train_refiner
+
+
+def refiner(stage: Stage) -> None:
+    """Train on the rough masks of two snapshots beside the true ones."""
+    settings = stage.params.refiner
+    strong = stage.load(paths.STRONG)
+    if not strong.num_objects:
+        raise InputError(
+            "expected an object to learn refining from, found none on any strong image",
+            where=paths.STRONG,
+            remedy="Raise split.strong or change seed",
+        )
+    roughs = [stage.load(paths.ROUGH_EARLY), stage.load(paths.ROUGH_LATE)]
+    with TrainingLog(stage.name, settings.train.iterations, stage.tracker) as log:
+        model = train_refiner(
+            strong,
+            roughs,
+            settings.model,
+            settings.train,
+            stage.params.seed,
+            settings.crops,
+            log.on_step,
+            stage.device,
+        )
+    log.write(paths.PLOT_REFINER)
+    save_model(
+        paths.REFINER,
+        model,
+        asdict(settings.model),
+        kind="refiner",
+        class_names=strong.class_names,
+        extra={"seed": stage.params.seed},
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run("refiner", refiner, ("seed", "refiner")))

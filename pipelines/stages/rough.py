@@ -1,0 +1,21 @@
+"""rough: masks of the strong images by two earlier teachers, as wrong as on images never seen."""
+
+import sys
+
+from pipelines import paths
+from pipelines.labeling import rough_dataset
+from pipelines.models import load_solov2
+from pipelines.stage import Stage, run
+from wssis.data.coco import save_coco
+
+
+def rough(stage: Stage) -> None:
+    """Prompt both snapshots with the points of the strong objects."""
+    strong = stage.load(paths.STRONG)
+    for folder, out in ((paths.TEACHER_EARLY, paths.ROUGH_EARLY), (paths.TEACHER_LATE, paths.ROUGH_LATE)):
+        teacher, resize, _ = load_solov2(folder, stage.device)
+        save_coco(rough_dataset(teacher, resize, strong, folder.name), out)
+
+
+if __name__ == "__main__":
+    sys.exit(run("rough", rough, ()))

@@ -1,0 +1,52 @@
+"""split: which images keep their masks, points for the others, and what all of it cost to draw."""
+
+import sys
+
+from pipelines import paths
+from pipelines.stage import Stage, run
+from wssis.data.coco import save_coco
+from wssis.data.points import read_points
+from wssis.data.split import split as draw_split
+from wssis.files import write_json
+
+
+def split(stage: Stage) -> None:
+    """Write strong, held-out and weak images, the ledger, and, apart, the truth of the weak ones."""
+    params = stage.params
+    data = stage.load(paths.PREPARED_TRAIN)
+    clicked = read_points(paths.source(params.split.clicked), data) if params.split.clicked else None
+    parts = draw_split(
+        data,
+        params.split.strong,
+        params.split.holdout,
+        params.seed,
+        params.split.points,
+        params.split.jitter,
+        clicked,
+        params.prices.model_dump(),
+    )
+    for part, out in (
+        (parts.strong, paths.STRONG),
+        (parts.holdout, paths.HOLDOUT),
+        (parts.points, paths.POINTS),
+        (parts.truth, paths.WEAK_TRUTH),
+    ):
+        save_coco(part, out)
+    write_json(paths.LEDGER, parts.ledger)
+    totals = parts.ledger["totals"]
+    stage.tracker.headline({name: totals[name] for name in ("label_hours", "full_label_hours")})
+    stage.say(
+        f"{len(parts.strong.images)} strong, {len(parts.holdout.images)} held out, "
+        f"{len(parts.points.images)} weak images; {totals['label_hours']:.2f} h of labelling "
+        f"instead of {totals['full_label_hours']:.2f} h"
+    )
+    missing = {item.label for image in parts.points.images for item in image.objects} - {
+        item.label for image in parts.strong.images for item in image.objects
+    }
+    if missing:
+        names = ", ".join(data.class_names[label] for label in sorted(missing))
+        stage.say(f"no strong image shows: {names}; their points cannot become good masks")
+
+
+if __name__ == "__main__":
+    sys.exit(run("split", split, ("seed", "split", "prices")))

@@ -1,0 +1,114 @@
+"""teacher, student, strong_only: one training each, with other data and other settings."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from torch import nn
+from wssis.checkpoint import save_model
+
+from pipelines import paths
+from pipelines.curves import TrainingLog
+from pipelines.stage import Stage, run
+from wssis.data.coco import CocoData
+from wssis.decode import DecodeSettings
+from wssis.metrics import coco_ap
+from wssis.models.solov2 import SOLOv2
+from wssis.predictor import Predictor
+from wssis.train_solov2 import train_solov2
+from wssis.trainer import TrainResult, TrainSettings
+
+COMMON = ("seed", "model", "resize", "augment")
+
+
+def teacher(stage: Stage) -> None:
+    """Train on the strong images; keep two earlier snapshots for the refiner's training."""
+    settings = stage.params.teacher
+    strong = stage.load(paths.STRONG)
+    result = train(stage, [strong], [1], settings.train, paths.PLOT_TEACHER, settings.snapshots)
+    early, late = (result.snapshots[share] for share in settings.snapshots)
+    for share, model, folder in (
+        (settings.snapshots[0], early, paths.TEACHER_EARLY),
+        (settings.snapshots[1], late, paths.TEACHER_LATE),
+        (1.0, result.model, paths.TEACHER),
+    ):
+        finish(stage, model, strong, folder, round(share * settings.train.iterations))
+
+
+def student(stage: Stage) -> None:
+    """Train on strong and pseudo-labelled images."""
+    settings = stage.params.student
+    strong, weak = stage.load(paths.STRONG), stage.load(paths.LABELS)
+    repeats = [settings.strong_repeats, 1]
+    result = train(stage, [strong, weak], repeats, settings.train, paths.PLOT_STUDENT)
+    finish(stage, result.model, strong, paths.STUDENT, settings.train.iterations)
+
+
+def strong_only(stage: Stage) -> None:
+    """The student's training without the weak images: what the points bought."""
+    settings = stage.params.student
+    strong = stage.load(paths.STRONG)
+    result = train(stage, [strong], [1], settings.train, paths.PLOT_STRONG_ONLY)
+    finish(stage, result.model, strong, paths.STRONG_ONLY, settings.train.iterations)
+
+
+def train(
+    stage: Stage,
+    sources: Sequence[CocoData],
+    repeats: Sequence[int],
+    settings: TrainSettings,
+    plot: Path,
+    snapshots: Sequence[float] = (),
+) -> TrainResult:
+    """Train a SOLOv2 and write its curve."""
+    params = stage.params
+    images = " + ".join(str(len(source.images)) for source in sources)
+    stage.say(f"{settings.iterations} steps on {images} images, device {stage.device}")
+    with TrainingLog(stage.name, settings.iterations, stage.tracker) as log:
+        result = train_solov2(
+            sources,
+            params.model,
+            params.resize,
+            params.augment,
+            settings,
+            params.seed,
+            repeats,
+            log.on_step,
+            snapshots,
+            stage.device,
+        )
+    log.write(plot)
+    return result
+
+
+def finish(stage: Stage, model: nn.Module, strong: CocoData, folder: Path, step: int) -> None:
+    """Save a network, and note its AP on the held-out strong images."""
+    assert isinstance(model, SOLOv2)
+    params = stage.params
+    save_model(
+        folder,
+        model,
+        asdict(params.model),
+        kind="solov2",
+        class_names=strong.class_names,
+        extra={"resize": asdict(params.resize), "step": step, "seed": params.seed},
+    )
+    holdout = stage.load(paths.HOLDOUT)
+    predictor = Predictor(model, params.resize, DecodeSettings())
+    scores = coco_ap(holdout, predictor.predict_dataset(holdout))
+    stage.tracker.metrics({f"holdout/{name}": value for name, value in scores.items()}, step)
+    stage.say(f"step {step}: AP on {len(holdout.images)} held-out images {scores['AP']:.3f}")
+
+
+WORK = {
+    "teacher": (teacher, (*COMMON, "teacher")),
+    "student": (student, (*COMMON, "student")),
+    "strong_only": (strong_only, (*COMMON, "student")),
+}
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1] not in WORK:
+        sys.exit(f"usage: python -m pipelines.stages.train {'|'.join(WORK)}")
+    name = sys.argv[1]
+    sys.exit(run(name, *WORK[name]))

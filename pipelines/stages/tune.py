@@ -1,0 +1,53 @@
+"""tune: rules for pseudo-labels that serve held-out strong images best."""
+
+import sys
+from dataclasses import asdict
+
+import torch
+
+from pipelines import paths
+from pipelines.curves import write_csv
+from pipelines.labeling import proposals, worth
+from pipelines.models import load_labeler
+from pipelines.params import write_yaml
+from pipelines.progress import Meter
+from pipelines.stage import Stage, run
+from pipelines.tuning import SPACE, search
+from wssis.labeler import PseudoRules, decide
+
+KEYS = ["trial", "value", "best", *SPACE]
+
+
+def tune(stage: Stage) -> None:
+    """Search over what the networks said once: a trial costs no network pass."""
+    params = stage.params
+    defaults, n_trials = params.pseudo, params.tune.n_trials
+    cached = []
+    if n_trials:
+        labeler = load_labeler(paths.TEACHER, paths.REFINER, defaults, stage.device)
+        holdout = stage.load(paths.HOLDOUT)
+        cached = [(given, r.instances()) for r, given in proposals(labeler, holdout, "holdout") if r.objects]
+
+    def objective(rules: PseudoRules) -> float:
+        worths = [worth(decide(given, rules), truth) for given, truth in cached]
+        return float(torch.cat(worths).mean()) if worths else 0.0
+
+    with Meter("tune", n_trials, "trials") as meter:
+
+        def on_trial(row: dict[str, float]) -> None:
+            meter.step(f"best {row['best']:.4f}")
+            stage.tracker.metrics({"tune/worth": row["value"], "tune/best": row["best"]}, int(row["trial"]))
+
+        study = search(objective, defaults, n_trials, params.seed, on_trial)
+    write_yaml(
+        paths.TUNED_PSEUDO, asdict(study.rules), "Written by the stage tune; in force with tune.use_tuned."
+    )
+    write_csv(paths.PLOT_TUNE, study.rows or [dict.fromkeys(KEYS, 0.0)])
+    if study.rows:
+        gain = study.rows[-1]["best"] - study.rows[0]["value"]
+        stage.tracker.metrics({"tune/gain": gain})
+        stage.say(f"worth of a label {study.rows[-1]['best']:.4f}, {gain:+.4f} against the rules in params")
+
+
+if __name__ == "__main__":
+    sys.exit(run("tune", tune, ("seed", "pseudo", "tune")))
