@@ -121,7 +121,7 @@ class ImageRecord:
         for item in rows:
             point = item.point
             if point is None and item.rle is not None:
-                point = rle_api.inner_point(rle_api.decode([item.rle], self.size)[0])
+                point = rle_api.inner_point(item.rle)
             points.append(point or (0.0, 0.0))
         return torch.tensor(points, dtype=torch.float32)
 

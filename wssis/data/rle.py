@@ -42,19 +42,49 @@ def bounding_box(rle: Rle) -> list[float]:
     return [float(value) for value in mask_api.toBbox(rle)]
 
 
-def inner_point(mask: Tensor) -> tuple[float, float] | None:
-    """Centre of mass (x, y) of a mask (H, W), on it: else the middle of its nearest pixel; None if empty.
+def run_ends(rle: Rle) -> NDArray[np.int64]:
+    """Ends of the runs down the columns, exclusive; background first, so that odd runs are the mask."""
+    runs: list[int] = []
+    value = shift = 0
+    for code in rle["counts"].encode("ascii") if isinstance(rle["counts"], str) else rle["counts"]:
+        code -= 48
+        value |= (code & 31) << shift
+        shift += 5
+        if not code & 32:  # the number's last character; its bit 4 is the sign
+            value -= (code & 16) << (shift - 4)
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return np.cumsum(runs, dtype=np.int64)
+
+
+def contains(rle: Rle, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether the pixels that hold points (N, 2) xy, all inside the image, belong to the mask: (N,)."""
+    column, row = np.floor(points).astype(np.int64).T
+    return np.searchsorted(run_ends(rle), column * rle["size"][0] + row, side="right") % 2 == 1
+
+
+def pixels(rle: Rle) -> NDArray[np.int64]:
+    """Pixels (A, 2) of a mask as indices x, y, down the columns; cheaper than decoding a small mask."""
+    ends = run_ends(rle)
+    starts, ends = ends[:-1:2], ends[1::2]
+    lengths = ends - starts
+    skipped = np.repeat(starts - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths) if len(ends) else 0
+    flat = np.arange(lengths.sum()) + skipped
+    return np.stack(np.divmod(flat, rle["size"][0]), 1)
+
+
+def inner_point(rle: Rle) -> tuple[float, float] | None:
+    """Centre of mass (x, y) of a mask if it is on it, else the middle of its nearest pixel; None if empty.
 
     Pixel i covers [i, i + 1), so the centre is the mean index + 0.5.
     """
-    rows, columns = (axis.double() for axis in mask.nonzero(as_tuple=True))
-    if len(rows) == 0:
+    middles = pixels(rle) + 0.5
+    if len(middles) == 0:
         return None
-    x, y = float(columns.mean()) + 0.5, float(rows.mean()) + 0.5
-    if bool(mask[int(y), int(x)]):
-        return x, y
-    nearest = int(((columns + 0.5 - x) ** 2 + (rows + 0.5 - y) ** 2).argmin())
-    return float(columns[nearest]) + 0.5, float(rows[nearest]) + 0.5
+    centre = middles.mean(0)
+    if not contains(rle, centre[None])[0]:
+        centre = middles[((middles - centre) ** 2).sum(1).argmin()]
+    return float(centre[0]), float(centre[1])
 
 
 def from_polygons(polygons: Sequence[Any], size: tuple[int, int]) -> Rle:

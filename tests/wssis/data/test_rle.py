@@ -146,19 +146,38 @@ def test_sound_agrees_with_decoding_run_by_run():
     assert 50 < sum(expected) < len(expected) - 50
 
 
+def test_pixels_and_contains_say_what_decoding_says():
+    masks = random_masks(12, (9, 14))
+    rows, columns = np.mgrid[:9, :14] + 0.25
+    everywhere = np.stack([columns.ravel(), rows.ravel()], 1)
+    for mask, item in zip(masks, rle.encode(masks), strict=True):
+        assert rle.contains(item, everywhere).reshape(9, 14).tolist() == mask.tolist()
+        assert sorted(map(tuple, rle.pixels(item)[:, ::-1])) == list(map(tuple, mask.nonzero().numpy()))
+        assert rle.run_ends(item)[-1] == 9 * 14
+
+
+def test_runs_of_large_masks():
+    mask = torch.zeros((1, 3000, 2000), dtype=torch.bool)
+    mask[0, 100:2900, 50:1990] = True
+    mask[0, 1000:1200] = False
+    (item,) = rle.encode(mask)
+    assert len(rle.pixels(item)) == mask.sum()
+    assert rle.inner_point(item) is not None
+
+
 def test_inner_point_is_the_centre_or_the_nearest_pixel_of_the_mask():
-    square = torch.zeros((9, 9), dtype=torch.bool)
-    square[2:5, 3:7] = True
+    masks = torch.zeros((4, 9, 9), dtype=torch.bool)
+    masks[0, 2:5, 3:7] = True
+    masks[1, 0, 8] = True
+    masks[2] = True
+    masks[2, 2:7, 2:7] = False
+    square, one, ring, nothing = rle.encode(masks)
     assert rle.inner_point(square) == (5.0, 3.5)
-    one = torch.zeros((9, 9), dtype=torch.bool)
-    one[0, 8] = True
     assert rle.inner_point(one) == (8.5, 0.5)
-    ring = torch.ones((9, 9), dtype=torch.bool)
-    ring[2:7, 2:7] = False
     x, y = rle.inner_point(ring)
-    assert ring[int(y), int(x)]
+    assert masks[2, int(y), int(x)]
     assert abs(x - 4.5) + abs(y - 4.5) == 3
-    assert rle.inner_point(square & False) is None
+    assert rle.inner_point(nothing) is None
 
 
 def test_pycocotools_itself_does_not_notice():
