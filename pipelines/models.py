@@ -1,20 +1,40 @@
-"""Saved networks as predictors and labelers: what stages, commands and served models load."""
+"""Saved networks as predictors and labelers: what stages, commands and served models load.
+
+A predictor is a folder with a SOLOv2 and, where it was registered, its `decode.json`; a labeler is one
+with `teacher/`, `refiner/` and `rules.json`.
+"""
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from wssis.checkpoint import load_model
-
+from wssis.data.coco import Category
 from wssis.data.transforms import ResizeSettings
+from wssis.decode import DecodeSettings
 from wssis.errors import InputError
 from wssis.labeler import Labeler, PseudoRules
 from wssis.models.refiner import Refiner
 from wssis.models.solov2 import SOLOv2
+from wssis.predictor import Predictor
+
+DECODE = "decode.json"
+RULES = "rules.json"
 
 
-def load_solov2(folder: str | Path, device: str = "cpu") -> tuple[SOLOv2, ResizeSettings, tuple[str, ...]]:
-    """A SOLOv2, the scale that it was trained at, and its classes.
+@dataclass(frozen=True)
+class Saved:
+    """A SOLOv2, the scale that it was trained at, and its classes with the ids of the data set."""
+
+    model: SOLOv2
+    resize: ResizeSettings
+    categories: tuple[Category, ...]
+
+
+def load_solov2(folder: str | Path, device: str = "cpu") -> Saved:
+    """A saved SOLOv2.
 
     Raises:
         InputError: no model, a truncated one, or one of another kind.
@@ -22,22 +42,34 @@ def load_solov2(folder: str | Path, device: str = "cpu") -> tuple[SOLOv2, Resize
     model, meta = load_model(folder)
     if not isinstance(model, SOLOv2):
         raise InputError(
-            "expected a SOLOv2, found another network", where=folder, remedy="Name models/student"
+            "expected a SOLOv2, found another network", where=folder, remedy="Give models/student"
         )
-    return model.to(device), ResizeSettings(**meta.extra["resize"]), tuple(meta.class_names)
+    ids = meta.extra.get("category_ids", range(1, len(meta.class_names) + 1))
+    categories = tuple(Category(i, name) for i, name in zip(ids, meta.class_names, strict=True))
+    return Saved(model.to(device), ResizeSettings(**meta.extra["resize"]), categories)
+
+
+def load_predictor(
+    folder: str | Path, decode: DecodeSettings | None = None, batch_size: int = 8, device: str = "cpu"
+) -> tuple[Predictor, tuple[Category, ...]]:
+    """A predictor and its classes; thresholds are the folder's own, else `decode`, else the defaults."""
+    saved = load_solov2(folder, device)
+    own = Path(folder) / DECODE
+    if own.exists():
+        decode = DecodeSettings(**json.loads(own.read_text()))
+    return Predictor(saved.model, saved.resize, decode or DecodeSettings(), batch_size), saved.categories
 
 
 def load_labeler(
-    teacher: str | Path, refiner: str | Path | None, rules: PseudoRules, device: str = "cpu"
-) -> Labeler:
-    """A labeler of a saved teacher and, where given, refiner.
+    teacher: str | Path, refiner: str | Path, rules: PseudoRules, device: str = "cpu"
+) -> tuple[Labeler, tuple[Category, ...]]:
+    """A labeler of a saved teacher and refiner, and its classes.
 
     Raises:
         InputError: as `load_solov2`, or the two were trained on other classes.
     """
-    network, resize, classes = load_solov2(teacher, device)
-    if refiner is None:
-        return Labeler(network, None, resize, rules)
+    saved = load_solov2(teacher, device)
+    classes = tuple(category.name for category in saved.categories)
     model, meta = load_model(refiner)
     if not isinstance(model, Refiner):
         raise InputError("expected a refiner, found another network", where=refiner)
@@ -48,4 +80,11 @@ def load_labeler(
             where=refiner,
             remedy="Run `dvc repro` to train both on the same data",
         )
-    return Labeler(network, model.to(device), resize, rules)
+    return Labeler(saved.model, model.to(device), saved.resize, rules), saved.categories
+
+
+def load_labeler_folder(folder: str | Path, device: str = "cpu") -> tuple[Labeler, tuple[Category, ...]]:
+    """A labeler as it was registered."""
+    folder = Path(folder)
+    rules = PseudoRules(**json.loads((folder / RULES).read_text()))
+    return load_labeler(folder / "teacher", folder / "refiner", rules, device)

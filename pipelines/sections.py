@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -75,10 +76,20 @@ class Split(Section):
 
 
 class Teacher(Section):
-    """The training on strong images, and when it leaves the two snapshots that the refiner learns from."""
+    """The training on strong images.
+
+    Attributes:
+        train: see `TrainSettings`.
+        snapshots: shares of the training after which the two earlier teachers are kept.
+        cells, grids, ranges: the teacher's own levels, where they are not the student's (the paper);
+            empty: those of `model`.
+    """
 
     train: TrainSettings
-    snapshots: tuple[Fraction, Fraction] = (0.5, 0.833)
+    snapshots: tuple[Fraction, Annotated[float, Field(gt=0, le=1)]] = (0.5, 0.833)
+    cells: tuple[int, ...] = ()
+    grids: tuple[int, ...] = ()
+    ranges: tuple[tuple[float, float], ...] = ()
 
     @model_validator(mode="after")
     def _in_order(self) -> Teacher:
@@ -152,6 +163,22 @@ class Params(Section):
     evaluate: Evaluate
     tracking: Tracking
     prices: Prices
+
+    @property
+    def teacher_model(self) -> SOLOv2Settings:
+        """`model` with the teacher's own levels."""
+        own = {name: getattr(self.teacher, name) for name in ("cells", "grids", "ranges")}
+        if own["cells"] or own["grids"]:
+            return replace(self.model, cells=own["cells"], grids=own["grids"], ranges=own["ranges"])
+        return replace(self.model, ranges=own["ranges"]) if own["ranges"] else self.model
+
+    @model_validator(mode="after")
+    def _teacher_fits(self) -> Params:
+        try:
+            _ = self.teacher_model
+        except ValueError as error:
+            raise ValueError(f"in the levels of teacher: {error}") from error
+        return self
 
 
 class TunedPseudo(Section):

@@ -162,7 +162,12 @@ def open_store() -> MlflowClient:
         with store_lock(root):
             if not store.exists():
                 _create_store(store, root / paths.MLRUNS)
-    return MlflowClient(f"sqlite:///{store}", f"sqlite:///{store}")
+    return MlflowClient(store_uri(), store_uri())
+
+
+def store_uri() -> str:
+    """The project's store as MLflow names it."""
+    return f"sqlite:///{paths.project_root() / paths.STORE}"
 
 
 def store_lock(root: Path) -> FileLock:
@@ -235,11 +240,8 @@ def _system_monitor(run_id: str) -> Any:
     """MLflow's own sampler of CPU, memory, disk, network and GPU; None where it cannot run."""
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-    root = paths.project_root()
     try:
-        monitor = SystemMetricsMonitor(
-            run_id, sampling_interval=5, tracking_uri=f"sqlite:///{root / paths.STORE}"
-        )
+        monitor = SystemMetricsMonitor(run_id, sampling_interval=5, tracking_uri=store_uri())
         monitor.start()
     except Exception:
         return None

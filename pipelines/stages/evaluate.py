@@ -7,7 +7,7 @@ from wssis.draw import draw_instances, side_by_side
 
 from pipelines import paths
 from pipelines.labeling import predicted_results
-from pipelines.models import load_solov2
+from pipelines.models import load_predictor
 from pipelines.pictures import save_picture, stack
 from pipelines.stage import Stage, run
 from wssis.data.coco import CocoData
@@ -29,8 +29,7 @@ def evaluate(stage: Stage) -> None:
     val = stage.load(paths.PREPARED_VAL)
     scores = {}
     for name, folder, out in MODELS:
-        model, resize, _ = load_solov2(folder, stage.device)
-        predictor = Predictor(model, resize, settings.decode, settings.batch_size)
+        predictor, _ = load_predictor(folder, settings.decode, settings.batch_size, stage.device)
         results = predicted_results(predictor, val, name)
         scores[name] = results_ap(val, results, settings.decode.max_detections)
         write_json(out, scores[name], indent=2)

@@ -20,7 +20,7 @@ def pseudo(stage: Stage) -> None:
     rules = tuned.pseudo if params.tune.use_tuned else params.pseudo
     every = replace(rules, min_confidence=0.0)
     rough = replace(every, refined_weight=0.0)
-    labeler = load_labeler(paths.TEACHER, paths.REFINER, rules, stage.device)
+    labeler, _ = load_labeler(paths.TEACHER, paths.REFINER, rules, stage.device)
     points = stage.load(paths.POINTS)
     labels, proposed, proposed_rough = [], [], []
     for record, given in proposals(labeler, points, "label"):

@@ -13,8 +13,8 @@ def rough(stage: Stage) -> None:
     """Prompt both snapshots with the points of the strong objects."""
     strong = stage.load(paths.STRONG)
     for folder, out in ((paths.TEACHER_EARLY, paths.ROUGH_EARLY), (paths.TEACHER_LATE, paths.ROUGH_LATE)):
-        teacher, resize, _ = load_solov2(folder, stage.device)
-        save_coco(rough_dataset(teacher, resize, strong, folder.name), out)
+        teacher = load_solov2(folder, stage.device)
+        save_coco(rough_dataset(teacher.model, teacher.resize, strong, folder.name), out)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pipelines.stage import Stage, run
 from wssis.data.coco import CocoData
 from wssis.decode import DecodeSettings
 from wssis.metrics import coco_ap
-from wssis.models.solov2 import SOLOv2
+from wssis.models.solov2 import SOLOv2, SOLOv2Settings
 from wssis.predictor import Predictor
 from wssis.train_solov2 import train_solov2
 from wssis.trainer import TrainResult, TrainSettings
@@ -26,7 +26,8 @@ def teacher(stage: Stage) -> None:
     """Train on the strong images; keep two earlier snapshots for the refiner's training."""
     settings = stage.params.teacher
     strong = stage.load(paths.STRONG)
-    result = train(stage, [strong], [1], settings.train, paths.PLOT_TEACHER, settings.snapshots)
+    levels = stage.params.teacher_model
+    result = train(stage, levels, [strong], [1], settings.train, paths.PLOT_TEACHER, settings.snapshots)
     early, late = (result.snapshots[share] for share in settings.snapshots)
     for share, model, folder in (
         (settings.snapshots[0], early, paths.TEACHER_EARLY),
@@ -41,7 +42,7 @@ def student(stage: Stage) -> None:
     settings = stage.params.student
     strong, weak = stage.load(paths.STRONG), stage.load(paths.LABELS)
     repeats = [settings.strong_repeats, 1]
-    result = train(stage, [strong, weak], repeats, settings.train, paths.PLOT_STUDENT)
+    result = train(stage, stage.params.model, [strong, weak], repeats, settings.train, paths.PLOT_STUDENT)
     finish(stage, result.model, strong, paths.STUDENT, settings.train.iterations)
 
 
@@ -49,12 +50,13 @@ def strong_only(stage: Stage) -> None:
     """The student's training without the weak images: what the points bought."""
     settings = stage.params.student
     strong = stage.load(paths.STRONG)
-    result = train(stage, [strong], [1], settings.train, paths.PLOT_STRONG_ONLY)
+    result = train(stage, stage.params.model, [strong], [1], settings.train, paths.PLOT_STRONG_ONLY)
     finish(stage, result.model, strong, paths.STRONG_ONLY, settings.train.iterations)
 
 
 def train(
     stage: Stage,
+    model: SOLOv2Settings,
     sources: Sequence[CocoData],
     repeats: Sequence[int],
     settings: TrainSettings,
@@ -68,7 +70,7 @@ def train(
     with TrainingLog(stage.name, settings.iterations, stage.tracker) as log:
         result = train_solov2(
             sources,
-            params.model,
+            model,
             params.resize,
             params.augment,
             settings,
@@ -89,10 +91,15 @@ def finish(stage: Stage, model: nn.Module, strong: CocoData, folder: Path, step:
     save_model(
         folder,
         model,
-        asdict(params.model),
+        asdict(model.settings),
         kind="solov2",
         class_names=strong.class_names,
-        extra={"resize": asdict(params.resize), "step": step, "seed": params.seed},
+        extra={
+            "resize": asdict(params.resize),
+            "category_ids": [category.id for category in strong.categories],
+            "step": step,
+            "seed": params.seed,
+        },
     )
     holdout = stage.load(paths.HOLDOUT)
     predictor = Predictor(model, params.resize, DecodeSettings())

@@ -24,7 +24,7 @@ def tune(stage: Stage) -> None:
     defaults, n_trials = params.pseudo, params.tune.n_trials
     cached = []
     if n_trials:
-        labeler = load_labeler(paths.TEACHER, paths.REFINER, defaults, stage.device)
+        labeler, _ = load_labeler(paths.TEACHER, paths.REFINER, defaults, stage.device)
         holdout = stage.load(paths.HOLDOUT)
         cached = [(given, r.instances()) for r, given in proposals(labeler, holdout, "holdout") if r.objects]
 

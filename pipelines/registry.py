@@ -1,0 +1,134 @@
+"""Registered models: `wssis-student` and `wssis-labeler`, new versions under the alias `candidate`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pipelines import paths
+from pipelines.models import DECODE, RULES
+from pipelines.tracking import open_store, store_uri
+from wssis.decode import DecodeSettings
+from wssis.errors import InputError
+from wssis.labeler import PseudoRules
+
+STUDENT = "wssis-student"
+LABELER = "wssis-labeler"
+ALIAS = "candidate"
+CONTENT_TAG = "wssis.content"  # SHA-256 of the files that the version consists of
+CODE = Path(__file__).parent.parent  # the folder of the packages `wssis` and `pipelines`
+REQUIREMENTS = ("mlflow", "torch", "torchvision", "timm", "numpy", "pycocotools", "pillow", "safetensors")
+
+
+def register_student(model: Path, decode: DecodeSettings, run_id: str, tags: Mapping[str, Any]) -> int:
+    """Register a student with its thresholds; returns the version (see `_register`)."""
+    with tempfile.TemporaryDirectory() as folder:
+        staged = Path(folder) / "model"
+        shutil.copytree(model, staged)
+        (staged / DECODE).write_text(json.dumps(asdict(decode)))
+        return _register(STUDENT, "student", staged, run_id, tags)
+
+
+def register_labeler(
+    teacher: Path, refiner: Path, rules: PseudoRules, run_id: str, tags: Mapping[str, Any]
+) -> int:
+    """Register teacher and refiner with the rules for labels; returns the version (see `_register`)."""
+    with tempfile.TemporaryDirectory() as folder:
+        staged = Path(folder) / "model"
+        shutil.copytree(teacher, staged / "teacher")
+        shutil.copytree(refiner, staged / "refiner")
+        (staged / RULES).write_text(json.dumps(asdict(rules)))
+        return _register(LABELER, "labeler", staged, run_id, tags)
+
+
+def _register(name: str, kind: str, staged: Path, run_id: str, tags: Mapping[str, Any]) -> int:
+    """Make a version of the staged files, or find the one that has the same, and point `candidate` at it."""
+    client = open_store()
+    content = content_hash(staged)
+    same = [v for v in client.search_model_versions(f"name = '{name}'") if v.tags.get(CONTENT_TAG) == content]
+    number = int(same[0].version) if same else _log(name, kind, staged, run_id)
+    if not same:
+        for key, value in {CONTENT_TAG: content, **tags}.items():
+            client.set_model_version_tag(name, str(number), key, str(value))
+    client.set_registered_model_alias(name, ALIAS, str(number))
+    return number
+
+
+def _log(name: str, kind: str, staged: Path, run_id: str) -> int:
+    import mlflow
+    from mlflow.models import ModelSignature
+
+    mlflow.set_tracking_uri(store_uri())
+    mlflow.set_registry_uri(store_uri())
+    with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run_id):
+        code = []
+        for package in ("wssis", "pipelines"):
+            code.append(str(Path(folder) / package))
+            shutil.copytree(CODE / package, code[-1], ignore=shutil.ignore_patterns("__pycache__"))
+        info = mlflow.pyfunc.log_model(
+            name=kind,
+            python_model=str(CODE / "pipelines" / "serving.py"),
+            model_config={"kind": kind},
+            artifacts={"model": str(staged)},
+            code_paths=code,
+            signature=ModelSignature(inputs=_inputs(kind)),
+            # Exact pins; without them MLflow imports the model to guess, which takes half a minute.
+            pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
+            registered_model_name=name,
+        )
+    return int(info.registered_model_version)
+
+
+def _inputs(kind: str) -> Any:
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import Array, Object, Property
+
+    columns: list[Any] = [ColSpec(DataType.binary, "image")]
+    if kind == "labeler":
+        fields = [
+            Property("x", DataType.double),
+            Property("y", DataType.double),
+            Property("class", DataType.string),
+        ]
+        columns.append(ColSpec(Array(Object(fields)), "points"))
+    return Schema(columns)
+
+
+def content_hash(folder: Path) -> str:
+    """SHA-256 of names and bytes of all files below a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def local_folder(model: str) -> Path:
+    """The folder of a model: a folder as it is, or the files of a `models:/name@alias` or `models:/name/1`.
+
+    Raises:
+        InputError: there is no such folder, model, version or alias.
+    """
+    if not model.startswith("models:/"):
+        return Path(model)
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        open_store()
+        found = download_artifacts(artifact_uri=model, tracking_uri=store_uri(), registry_uri=store_uri())
+    except MlflowException as error:
+        raise InputError(
+            f"expected a registered model, found none ({error.message.splitlines()[0]})",
+            where=model,
+            record=str(paths.project_root() / paths.STORE),
+            remedy="`wssis ui` lists models, versions and aliases",
+        ) from error
+    return Path(found) / "artifacts" / "model"
