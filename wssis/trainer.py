@@ -193,10 +193,9 @@ def moving_average(limit: float) -> Callable[[list[Tensor], list[Tensor], Any], 
     def update(averaged: list[Tensor], current: list[Tensor], count: Any) -> None:
         done = int(count)
         decay = min(limit, (1 + done) / (10 + done))
-        floating = [i for i, value in enumerate(averaged) if value.is_floating_point()]
-        torch._foreach_lerp_([averaged[i] for i in floating], [current[i] for i in floating], 1 - decay)
-        for i, value in enumerate(averaged):
-            if not value.is_floating_point():
-                value.copy_(current[i])
+        if averaged[0].is_floating_point():  # tensors come grouped by dtype
+            torch._foreach_lerp_(averaged, current, 1 - decay)
+        else:
+            torch._foreach_copy_(averaged, current)
 
     return update

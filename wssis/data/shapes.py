@@ -47,7 +47,7 @@ def generate(
         seed: ≥ 0.
         n_train: scenes to train on.
         n_val: scenes to report on.
-        size: side in pixels, ≥ 32; objects scale with it (10–54 px at 96).
+        size: side in pixels, ≥ 32; objects scale with it (14–56 px at 96).
 
     Returns:
         Training and validation data, with `image_dir` inside `folder`.
@@ -143,8 +143,8 @@ def _blotches(rng: np.random.Generator, size: int, cells: int) -> Float:
 
 def _figure(rng: np.random.Generator, name: str, size: int) -> Float:
     """(size, size) share of each pixel that a figure of random size, place and turn covers, 0…1."""
-    # log-uniform: as many from 10 to 20 px as from 20 to 40
-    diameter = size / 96 * 10 * (54 / 10) ** rng.uniform()
+    # log-uniform: as many from 14 to 28 px as from 28 to 56
+    diameter = size / 96 * 14 * (56 / 14) ** rng.uniform()
     centre = rng.uniform(0.04, 0.96, 2) * size
     turn, stretch = rng.uniform(0, 2 * np.pi), rng.uniform(0.8, 1.0)
     low = np.maximum(np.floor(centre - 0.6 * diameter), 0).astype(int)  # only the figure's own window

@@ -151,7 +151,7 @@ class TrainTransform:
         picture = TF.resized_crop(picture, top, left, window_h, window_w, size, antialias=True)
         # Only masks that reach into the window are scaled: an image of 369 nuclei has few in a crop.
         window = layers[:, top : top + window_h, left : left + window_w]
-        inside = window.flatten(1).any(1)
+        inside = window.flatten(1).bool().any(1)
         scaled = torch.zeros((len(inside), *size), dtype=torch.uint8)
         nearest = v2.InterpolationMode.NEAREST_EXACT
         scaled[inside] = TF.resize(tv_tensors.Mask(window[inside]), size, nearest).as_subclass(Tensor)
