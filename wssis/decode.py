@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +10,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wssis.instances import Instances
+from wssis.nms import mask_nms, matrix_nms, point_nms
 from wssis.rawmaps import RawMaps
+
+__all__ = [
+    "DecodeSettings",
+    "area_strides",
+    "decode",
+    "mask_nms",
+    "mask_quality",
+    "matrix_nms",
+    "point_nms",
+    "resize_masks",
+    "suppress",
+]
 
 _CHUNK = 1 << 21  # mask values held at once while cells are scored: 8 MB, about a cache
 _RESIZE_CHUNK = 1 << 24  # pixels held at once by each step of a resize: 64 MB
@@ -42,16 +54,6 @@ class DecodeSettings:
     sigma: float = 2.0
 
 
-def point_nms(heat: Tensor) -> Tensor:
-    """Keep a value only if none of its upper, left and upper-left neighbours is greater; others become 0.
-
-    Args:
-        heat: (B, K, rows, columns) probabilities.
-    """
-    highest = F.max_pool2d(heat, 2, stride=1, padding=1)[..., :-1, :-1]
-    return heat * (highest == heat)
-
-
 @torch.no_grad()
 def mask_quality(raw: RawMaps, image: int, cells: Tensor, threshold: float = 0.5) -> tuple[Tensor, Tensor]:
     """Size and certainty of the masks of some cells, in bounded memory.
@@ -67,90 +69,13 @@ def mask_quality(raw: RawMaps, image: int, cells: Tensor, threshold: float = 0.5
     pixels = raw.features.shape[-2] * raw.features.shape[-1]
     areas, sums = [], []
     for part in cells.split(max(1, _CHUNK // pixels)):
-        inside = F.threshold_(raw.mask_logits(image, part).flatten(1).sigmoid_(), threshold, 0.0)
-        areas.append(inside.count_nonzero(1))
+        inside = F.threshold(raw.mask_logits(image, part).flatten(1).sigmoid_(), threshold, 0.0, inplace=True)
         sums.append(inside.sum(1))
+        areas.append(inside.sign_().sum(1))  # several times faster than count_nonzero
     if not areas:
         return raw.features.new_zeros(0), raw.features.new_zeros(0)
-    area, total = torch.cat(areas).float(), torch.cat(sums)
+    area, total = torch.cat(areas), torch.cat(sums)
     return area, total / area.clamp(min=1)
-
-
-def _ious(masks: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Strictly upper triangular IoU (n, n), 0 between classes, in blocks: (rows (n,), IoU).
-
-    On a CPU each class is a block of its own; elsewhere one block of all saves the round trips.
-    """
-    flat = masks.flatten(1)
-    if flat.device.type == "cpu":
-        order = labels.argsort(stable=True)
-        sizes = labels.unique(return_counts=True)[1].tolist()
-        blocks = list(order.split(sizes))
-    else:
-        blocks = [torch.arange(len(labels), device=labels.device)]
-    for rows in blocks:
-        part = flat[rows].float()
-        area = part.sum(1)
-        both = part @ part.T
-        iou = both / (area[:, None] + area - both).clamp(min=1)
-        if len(blocks) == 1:
-            iou = iou * (labels[rows][:, None] == labels[rows])
-        yield rows, iou.triu(1)
-
-
-def matrix_nms(
-    masks: Tensor,
-    labels: Tensor,
-    scores: Tensor,
-    kernel: Literal["gaussian", "linear"] = "gaussian",
-    sigma: float = 2.0,
-) -> Tensor:
-    """Scores decayed by overlap with higher masks of the same class (SOLOv2, section 3.3).
-
-    With u_ij = IoU of a higher i and a lower j, c_i = max_h u_hi: score_j times the least d_ij (at most 1),
-    d = exp(-sigma (u^2 - c^2)) or (1 - u) / (1 - c). A suppressor with c_i = 1 (a copy of a higher mask)
-    has no say under the linear kernel.
-
-    Args:
-        masks: (N, h, w) bool or 0/1 float. labels: (N,) int64.
-        scores: (N,) float32 *in descending order*.
-
-    Returns:
-        (N,) float32 scores in the given order.
-    """
-    decayed = scores.clone()
-    for rows, iou in _ious(masks, labels):
-        worst = iou.amax(0)[:, None]
-        if kernel == "gaussian":
-            decay = (sigma * (worst.square() - iou.square())).exp()
-        else:
-            decay = torch.where(worst < 1, (1 - iou) / (1 - worst), torch.inf)
-        below = torch.ones_like(iou, dtype=torch.bool).triu(1)
-        decayed[rows] *= torch.where(below, decay, 1.0).amin(0).clamp(max=1)
-    return decayed
-
-
-def mask_nms(masks: Tensor, labels: Tensor, scores: Tensor, threshold: float = 0.5) -> Tensor:
-    """Greedy NMS: a mask goes if its IoU with a kept, higher one of its class is > threshold.
-
-    Args:
-        masks: (N, h, w) bool or 0/1 float. labels: (N,) int64. scores: (N,) *in descending order*.
-
-    Returns:
-        keep: (N,) bool.
-    """
-    keep = torch.ones_like(scores, dtype=torch.bool)
-    for rows, iou in _ious(masks, labels):
-        beats = (iou > threshold).float()
-        kept = keep[rows].float()
-        # Who is beaten depends only on higher masks, so that repeating this settles row by row.
-        for _ in range(len(rows)):
-            again = (kept @ beats == 0).float()
-            if torch.equal(again, kept):
-                break
-            kept = again
-        keep[rows] = kept > 0
-    return keep
 
 
 def resize_masks(
@@ -254,4 +179,4 @@ def decode(
     scores = heat[cells, labels] * maskness[which]
     rows, scores, probs = suppress(raw, image, cells, labels, scores, settings)
     masks = resize_masks(probs, raw.image_size, image_hw, out_hw, settings.mask_threshold)
-    return Instances(size=tuple(out_hw), labels=labels[rows], masks=masks, scores=scores)
+    return Instances(size=(out_hw[0], out_hw[1]), labels=labels[rows], masks=masks, scores=scores)

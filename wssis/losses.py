@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,8 +11,9 @@ from torch import Tensor
 from wssis.rawmaps import RawMaps
 from wssis.targets import Targets
 
-ALPHA, GAMMA = 0.25, 2.0  # RetinaNet (arXiv 1708.02002)
+ALPHA, GAMMA = 0.25, 2  # RetinaNet (arXiv 1708.02002)
 _SMOOTH = 0.002  # 0.001 for each of the two squares in the denominator
+_CHUNK_CPU, _CHUNK_GPU = 1 << 22, 1 << 26  # mask values held at once
 
 
 def dice_loss(pred: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -46,6 +49,71 @@ def focal_loss_sum(logits: Tensor, target: Tensor, weight: Tensor | None = None)
     return (loss if weight is None else loss * weight).sum()
 
 
+def focal_loss_of_labels(logits: Tensor, labels: Tensor) -> Tensor:
+    """`focal_loss_sum` of one-hot labels, without making them: at half the time and memory.
+
+    Args:
+        logits: (..., K).
+        labels: (...) int64; K (or more) = all targets 0, negative = the row does not count.
+    """
+    num_classes = logits.shape[-1]
+    negative = (1 - ALPHA) * (logits.sigmoid().square() * F.softplus(logits)).sum(-1)
+    own = logits.gather(-1, labels.clamp(0, num_classes - 1)[..., None])[..., 0]
+    p = own.sigmoid()
+    as_negative = (1 - ALPHA) * p.square() * F.softplus(own)
+    as_positive = ALPHA * (1 - p).square() * F.softplus(-own)
+    loss = torch.where(labels < num_classes, negative - as_negative + as_positive, negative)
+    return torch.where(labels < 0, 0.0, loss).sum()
+
+
+class _KernelDice(torch.autograd.Function):
+    """Sum of `dice_loss` over masks sigmoid(kernel . features), in memory that their number leaves alone.
+
+    A mask's gradient depends on no other mask, so that it is made on the way and no mask is kept.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        kernels: Tensor,
+        features: Tensor,
+        masks: Tensor,
+        instance: Tensor,
+        valid: Tensor | None,
+        wants_grad: bool,
+    ) -> Tensor:
+        """(P, C), (C, hw), (n, hw), (P,) into n, (hw,) bool."""
+        total = features.new_zeros(())
+        of_kernels, of_features = [], torch.zeros_like(features) if wants_grad else None
+        keep = None if valid is None else valid.to(features.dtype)
+        chunk = _CHUNK_CPU if features.device.type == "cpu" else _CHUNK_GPU
+        count = max(1, chunk // features.shape[1])
+        for part, rows in zip(kernels.split(count), instance.split(count), strict=True):
+            p, t = (part @ features).sigmoid_(), masks[rows].to(features.dtype)
+            slope = p * (1 - p) if of_features is not None else p  # dp / dlogit
+            if keep is not None:
+                p, t, slope = p * keep, t * keep, slope * keep
+            both = torch.linalg.vecdot(p, t)
+            squares = torch.linalg.vecdot(p, p) + torch.linalg.vecdot(t, t) + _SMOOTH
+            total += (1 - 2 * both / squares).sum()
+            if of_features is not None:
+                # d/dp of -2 both / squares
+                slope *= p.mul_((4 * both / squares.square())[:, None]).addcmul_(
+                    t, (1 / squares)[:, None], value=-2
+                )
+                of_kernels.append(slope @ features.T)
+                of_features.addmm_(part.T, slope)
+        if of_features is not None:
+            ctx.save_for_backward(torch.cat(of_kernels), of_features)
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        of_kernels, of_features = ctx.saved_tensors
+        return grad * of_kernels, grad * of_features, None, None, None, None
+
+
 def solov2_loss(raw: RawMaps, targets: Targets, mask_weight: float = 3.0) -> dict[str, Tensor]:
     """Category and mask loss of a batch.
 
@@ -55,14 +123,28 @@ def solov2_loss(raw: RawMaps, targets: Targets, mask_weight: float = 3.0) -> dic
     Returns:
         dict(category=scalar, mask=scalar) float32; both always carry a gradient graph.
     """
-    logits = raw.category.float()
-    classes = torch.arange(logits.shape[2], device=logits.device)
-    weight = (targets.category >= 0).to(logits.dtype)[..., None]
-    focal = focal_loss_sum(logits, targets.category[..., None] == classes, weight)
-    dice = []
-    for image, (masks, valid) in enumerate(zip(targets.masks, targets.valid, strict=True)):
-        rows = targets.image == image
-        pred = raw.mask_logits(image, targets.cell[rows]).sigmoid()
-        dice.append(dice_loss(pred, masks[targets.instance[rows]], valid))
-    count = max(len(targets.cell), 1)
-    return {"category": focal / (targets.num_cells + 1), "mask": mask_weight / count * torch.cat(dice).sum()}
+    focal = focal_loss_of_labels(raw.category.float(), targets.category)
+    dice = raw.features.new_zeros((), dtype=torch.float32)
+    if not len(targets.cell):  # sums over nothing keep the graph whole
+        dice = raw.kernels[:, :0].float().sum() + raw.features[:, :0].float().sum()
+    order = targets.image.argsort(stable=True)
+    counts = targets.image.bincount(minlength=len(targets.masks)).tolist()
+    kernels = raw.kernels[targets.image[order], targets.cell[order]].float().split(counts)
+    instances = targets.instance[order].split(counts)
+    with torch.autocast(raw.features.device.type, enabled=False):
+        for image, features in enumerate(raw.features.unbind()):
+            if not counts[image]:
+                continue
+            valid = targets.valid[image]
+            dice = dice + _KernelDice.apply(
+                kernels[image],
+                features.float().flatten(1),
+                targets.masks[image].flatten(1),
+                instances[image],
+                None if valid is None else valid.flatten(),
+                torch.is_grad_enabled(),
+            )
+    return {
+        "category": focal / (targets.num_cells + 1),
+        "mask": mask_weight / max(len(targets.cell), 1) * dice,
+    }

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_BYTES = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+_CHUNK = 32  # masks at once
+_WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def row_column_sums(masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,7 +36,7 @@ def _packed(masks: Tensor, size: int) -> Tensor:
     masks = masks.contiguous()
     if masks.storage_offset() % size:
         masks = masks.clone()
-    return masks.view(_BYTES[size])
+    return masks.view(_WORDS[size])
 
 
 def centre_of_mass(masks: Tensor) -> Tensor:
@@ -87,10 +88,16 @@ def downscale_masks(masks: Tensor, size: tuple[int, int], exact: bool = False) -
     """
     if masks.numel() == 0:
         return masks.new_zeros((masks.shape[0], *size))
+    stride = masks.shape[1] // size[0]
+    if stride % 2 == 0 and masks.shape[1:] == (size[0] * stride, size[1] * stride):
+        # Both rules come to: at least 2 of the 4 pixels in the middle of a block.
+        first, second, pixels = stride // 2 - 1, stride // 2, masks.view(torch.uint8)
+        rows = pixels[:, first::stride] + pixels[:, second::stride]
+        return rows[..., first::stride] + rows[..., second::stride] >= 2
     if not exact:
         parts = [
             F.interpolate(part[None].float(), size, mode="bilinear", align_corners=False)[0] >= 0.5
-            for part in masks.split(64)
+            for part in masks.split(_CHUNK)
         ]
         return torch.cat(parts)
     top, bottom, upper, lower = _fixed_point_samples(masks.shape[1], size[0], masks.device)
@@ -118,56 +125,84 @@ def _fixed_point_samples(source: int, target: int, device: torch.device) -> tupl
 
 
 def area_average(masks: Tensor, image_size: tuple[int, int], mask_size: tuple[int, int]) -> Tensor:
-    """Share of foreground in each cell of the mask grid, (N, Hm, Wm) float32.
+    """Share of foreground in each cell of the mask grid.
 
-    A cell that the image's border cuts is averaged over the part inside the image.
+    Args:
+        masks: (N, h, w) bool, the top left part of an image of `image_size` (H, W), the rest is padding.
+        mask_size: (Hm, Wm). Strides H / Hm = W / Wm of 1, 2, 4 and 8 are fast.
+
+    Returns:
+        (N, Hm, Wm) float32. A cell that the edge of (h, w) cuts is averaged over the part inside.
     """
+    sums, pixels = _block_sums(masks, image_size, mask_size)
+    return sums.float() / pixels
+
+
+def _block_sums(
+    masks: Tensor, image_size: tuple[int, int], mask_size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Foreground of each cell of the mask grid (N, Hm, Wm), and what a full cell would have (Hm, Wm)."""
     count, height, width = masks.shape
     stride = image_size[0] // mask_size[0]
-    if (mask_size[0] * stride, mask_size[1] * stride) != tuple(image_size) or stride not in (1, 2, 4, 8):
-        parts = [
-            F.adaptive_avg_pool2d(
-                F.pad(part.float(), (0, image_size[1] - width, 0, image_size[0] - height)), mask_size
-            )
-            for part in masks.split(64)
-        ]
-        return torch.cat(parts) if parts else masks.new_zeros((0, *mask_size), dtype=torch.float32)
-    out = masks.new_zeros((count, *mask_size), dtype=torch.float32)
     if masks.numel() == 0:
-        return out
+        return masks.new_zeros((count, *mask_size), dtype=torch.int32), torch.ones((), device=masks.device)
+    if (mask_size[0] * stride, mask_size[1] * stride) != tuple(image_size) or stride not in (1, *_WORDS):
+        padding = (0, image_size[1] - width, 0, image_size[0] - height)
+        shares = [
+            F.adaptive_avg_pool2d(F.pad(part.float(), padding), mask_size) for part in masks.split(_CHUNK)
+        ]
+        return torch.cat(shares), torch.ones((), device=masks.device)
     if stride == 1:
-        out[:, :height, :width] = masks
-        return out
-    packed = _packed(masks, stride)
-    if height % stride:
-        packed = F.pad(packed, (0, 0, 0, -height % stride))
-    sums = packed.view(count, -1, stride, packed.shape[2]).sum(2, dtype=packed.dtype)
-    sums = sums.view(torch.uint8).view(*sums.shape, stride).sum(3, dtype=torch.float32)
-    rows = (height - torch.arange(sums.shape[1], device=sums.device) * stride).clamp(max=stride)
-    columns = (width - torch.arange(sums.shape[2], device=sums.device) * stride).clamp(max=stride)
-    out[:, : sums.shape[1], : sums.shape[2]] = sums / (rows[:, None] * columns)
-    return out
+        sums = masks.view(torch.uint8)
+    else:
+        packed = _packed(masks, stride)
+        if height % stride:
+            packed = F.pad(packed, (0, 0, 0, -height % stride))
+        sums = packed.view(count, -1, stride, packed.shape[2]).sum(2, dtype=packed.dtype)
+        # Times 0x0101...: the top byte becomes the sum of all bytes, at most 64.
+        sums = (sums * sum(1 << 8 * i for i in range(stride))) >> 8 * (stride - 1)
+    down, right = (
+        torch.arange(cells, device=masks.device).mul(-stride).add(length).clamp(1, stride)
+        for cells, length in zip(mask_size, (height, width), strict=True)
+    )
+    padding = (0, mask_size[1] - sums.shape[2], 0, mask_size[0] - sums.shape[1])
+    return F.pad(sums, padding) if any(padding) else sums, (down[:, None] * right).to(sums.dtype)
 
 
 def loss_masks(
     masks: Tensor,
+    area: Tensor,
     centres: Tensor,
     image_size: tuple[int, int],
     mask_size: tuple[int, int],
     exact: bool,
     soft: bool,
 ) -> Tensor:
-    """Masks of one image at mask resolution, (n, Hm, Wm) bool or (soft) float32."""
+    """Masks of one image as the loss wants them, in the frame of the padded image.
+
+    Args:
+        masks: (n, h, w) bool. area: (n,) pixels. centres: (n, 2) xy, pixel indices.
+        exact: as the reference implementation shrinks them; objects may vanish.
+        soft: shares of foreground.
+
+    Returns:
+        (n, Hm, Wm) float32 in 0..1 if soft, else bool: where at least half is foreground, or, where that
+        leaves nothing of an object, the pixel of its centre.
+    """
+    if len(masks) > _CHUNK:  # intermediate results stay in the cache, and off the system's allocator
+        pieces = zip(masks.split(_CHUNK), area.split(_CHUNK), centres.split(_CHUNK), strict=True)
+        return torch.cat([loss_masks(*piece, image_size, mask_size, exact, soft) for piece in pieces])
     if soft:
         return area_average(masks, image_size, mask_size)
     if exact:
         size = [int(masks.shape[1 + i] * mask_size[i] / image_size[i] + 0.5) for i in (0, 1)]
         small = downscale_masks(masks, (size[0], size[1]), exact=True)
         return F.pad(small, (0, mask_size[1] - size[1], 0, mask_size[0] - size[0]))
-    small = area_average(masks, image_size, mask_size) >= 0.5
+    sums, pixels = _block_sums(masks, image_size, mask_size)
+    small = sums * 2 >= pixels
     scale = centres.new_tensor([mask_size[1] / image_size[1], mask_size[0] / image_size[0]])
     x, y = ((centres + 0.5) * scale).long().unbind(1)
     objects = torch.arange(masks.shape[0], device=masks.device)
-    vanished = masks.flatten(1).any(1) & ~small.flatten(1).any(1)
+    vanished = (area > 0) & ~small.flatten(1).any(1)
     small[objects, y.clamp(max=mask_size[0] - 1), x.clamp(max=mask_size[1] - 1)] |= vanished
     return small

@@ -38,16 +38,18 @@ class Prompted:
 
 def _candidates(raw: RawMaps, points: Tensor, neighbours: int) -> Tensor:
     """Cells (N, L, M) that may answer for each point at each level; the point's own cell first."""
+    own = raw.cells_of(points)
     if not neighbours:
-        return raw.cells_of(points)[:, :, None]
+        return own[:, :, None]
     reach = range(-neighbours, neighbours + 1)
-    steps = sorted(((dx, dy) for dy in reach for dx in reach), key=lambda step: step != (0, 0))
-    height, width = raw.image_size
+    steps = sorted(((dy, dx) for dy in reach for dx in reach), key=lambda step: step != (0, 0))
+    down, right = torch.tensor(steps, device=own.device).unbind(1)
     cells = []
-    for level, (rows, columns) in enumerate(raw.grids):
-        step = points.new_tensor(steps) * points.new_tensor([width / columns, height / rows])
-        around = (points[:, None] + step).flatten(0, 1)
-        cells.append(raw.cells_of(around)[:, level].view(len(points), -1))
+    for level, ((rows, columns), offset) in enumerate(zip(raw.grids, raw.level_offsets(), strict=False)):
+        place = own[:, level, None] - offset
+        row = (place // columns + down).clamp(0, rows - 1)
+        column = (place % columns + right).clamp(0, columns - 1)
+        cells.append(offset + row * columns + column)
     return torch.stack(cells, 1)
 
 
@@ -105,7 +107,7 @@ def prompt(
     score, level = _first_max(level_scores)
     cell = candidates.gather(2, neighbour[:, :, None])[:, :, 0].gather(1, level[:, None])[:, 0]
     found = score > 0
-    probs = raw.mask_logits(image, cell).sigmoid_() * found[:, None, None]
+    probs = raw.mask_logits(image, cell).sigmoid_().mul_(found[:, None, None])
     return Prompted(probs, torch.where(found, level, -1), torch.where(found, cell, -1), score, level_scores)
 
 
@@ -145,4 +147,4 @@ def paper_prompt(
     rows, scores, probs = suppress(raw, image, cells, labels[found], maskness, settings)
     masks = resize_masks(probs, raw.image_size, image_hw, out_hw, settings.mask_threshold)
     index = found[rows]
-    return Instances(size=tuple(out_hw), labels=labels[index], masks=masks, scores=scores), index
+    return Instances(size=(out_hw[0], out_hw[1]), labels=labels[index], masks=masks, scores=scores), index

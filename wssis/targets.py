@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wssis.claims import claims_of, levels_of, nearest_claims
 from wssis.instances import Instances
 from wssis.masks import (
     area_average,
@@ -27,8 +28,7 @@ __all__ = ["IGNORED", "Level", "Targets", "assign", "centre_of_mass", "downscale
 IGNORED = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
+class Level(NamedTuple):
     """Objects with low <= sqrt(box area) < high, in pixels of the network input, go to this level."""
 
     low: float
@@ -57,71 +57,32 @@ class Targets:
     num_cells: int
 
 
-def _levels(sizes: Tensor, ranges: Sequence[tuple[float, float]], strict: bool) -> Tensor:
-    """Which levels take objects of sqrt(box area) `sizes` (N,): (L, N) bool."""
-    bounds = torch.tensor([tuple(pair) for pair in ranges], dtype=torch.float32, device=sizes.device)
-    low, high = bounds[:, :1], bounds[:, 1:]
-    taken = (low <= sizes) & (sizes < high)
-    if strict:
-        return taken
-    # No object is dropped: one that fits no range goes to the level whose range is nearest.
-    gap = (low - sizes).clamp(min=0) + (sizes - high).clamp(min=0)
-    level = torch.arange(len(bounds), device=sizes.device)[:, None]
-    nearest = torch.where(gap == gap.amin(0), level, len(bounds)).amin(0)
-    return torch.where(taken.any(0), taken, level == nearest)
-
-
-def _claims(
-    centres: Tensor,
-    boxes: Tensor,
-    levels: Tensor,
-    grids: Sequence[tuple[int, int]],
+def _measures(
+    instances: Sequence[Instances],
     image_size: tuple[int, int],
-    centre_scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The 3 x 3 cells round each centre at each level: claimed or not, cell number, squared distance.
+    mask_size: tuple[int, int],
+    strict: bool,
+    soft: bool,
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """Centres (N, 2) xy, boxes (N, 4), areas (N,) of the objects of all images, and masks for the loss.
 
-    Args:
-        centres: (N, 2) xy. boxes: (N, 4). levels: (L, N) bool.
-
-    Returns:
-        (L, N, 9) bool, int64 (clamped to the grid), and float32 in pixels.
+    Centres are pixel coordinates; pixel indices if `strict`, as the reference implementation has them.
     """
-    device = centres.device
-    grid = torch.tensor(list(grids), device=device)[:, None]  # (L, 1, 2) rows, columns
-    scale = grid / torch.tensor(image_size, device=device)
-    centre = centres.flip(1)  # (N, 2) y, x
-    reach = (boxes[:, 2:] - boxes[:, :2]).flip(1) * (centre_scale / 2)
-
-    def cell_at(yx: Tensor) -> Tensor:
-        return torch.minimum((yx * scale).floor().long().clamp(min=0), grid - 1)
-
-    middle, first, last = cell_at(centre), cell_at(centre - reach), cell_at(centre + reach)  # (L, N, 2)
-    step = torch.tensor([(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)], device=device)
-    place = middle[:, :, None] + step  # (L, N, 9, 2)
-    claims = ((place >= first[:, :, None]) & (place <= last[:, :, None])).all(3) & levels[:, :, None]
-    offset = torch.tensor([0] + [rows * columns for rows, columns in grids[:-1]], device=device).cumsum(0)
-    place = torch.minimum(place.clamp(min=0), grid[:, None] - 1)
-    cells = offset[:, None, None] + place[..., 0] * grid[:, :, 1:] + place[..., 1]
-    distance = ((place + 0.5) / scale[:, None] - centre[:, None]).square().sum(3)
-    return claims, cells, distance
-
-
-def _nearest_claim(claims: Tensor, slots: Tensor, num_slots: int, distance: Tensor, area: Tensor) -> Tensor:
-    """Of several claims on one cell only the nearest object's stays; ties: the smaller, then the first.
-
-    Args:
-        claims: (L, N, 9) bool. slots: (L, N, 9) cell numbers in the batch. distance: (L, N, 9) squared
-            distance of the object's centre to the cell's middle. area: (N,) pixels.
-    """
-    order = torch.arange(claims.shape[1], device=claims.device, dtype=torch.float64)
-    for key in (distance.double(), area.double()[:, None], order[:, None]):
-        cost = torch.where(claims, key, torch.inf)
-        best = cost.new_full((num_slots,), torch.inf).scatter_reduce(
-            0, slots.flatten(), cost.flatten(), "amin"
-        )
-        claims = claims & (cost == best[slots])
-    return claims
+    centres, boxes, areas, masks = [], [], [], []
+    for item in instances:
+        full = item.masks if len(item) else torch.zeros((0, *item.size), dtype=torch.bool)
+        if full is None:
+            raise ValueError("assign: expected instances with masks, got masks=None")
+        if item.size[0] > image_size[0] or item.size[1] > image_size[1]:
+            raise ValueError(f"assign: expected masks of at most {image_size}, got {item.size}")
+        full = full.to(item.labels.device)
+        rows, columns = row_column_sums(full)
+        centre, area = centres_of(rows, columns), rows.sum(1)
+        masks.append(loss_masks(full, area, centre, image_size, mask_size, strict, soft))
+        centres.append(centre if strict else centre + 0.5)
+        boxes.append(boxes_of(rows, columns))
+        areas.append(area)
+    return torch.cat(centres), torch.cat(boxes), torch.cat(areas), masks
 
 
 def _ignored_cells(ignore: Tensor, grids: Sequence[tuple[int, int]], finest: int) -> Tensor:
@@ -197,28 +158,24 @@ def assign(
         soft: masks are shares 0..1 instead of a majority of pixels.
 
     Returns:
-        Targets, on the device of the masks. Objects with an empty mask get no cell.
+        Targets, on the device of the labels. Objects with an empty mask get no cell.
+
+    Raises:
+        ValueError: objects without masks, masks larger than `image_size`, or not a range for each grid.
     """
     strict = shared == "all"
-    device = instances[0].labels.device if instances else torch.device("cpu")
-    centres, boxes, areas, masks = [], [], [], []
-    for item in instances:
-        if item.masks is None:
-            raise ValueError("assign: expected instances with masks, got masks=None")
-        rows, columns = row_column_sums(item.masks)
-        centres.append(centres_of(rows, columns))
-        boxes.append(boxes_of(rows, columns))
-        areas.append(rows.sum(1))
-        masks.append(loss_masks(item.masks, centres[-1], image_size, mask_size, strict, soft))
+    if len(grids) != len(ranges):
+        raise ValueError(f"assign: expected a range for each grid, got {len(ranges)} and {len(grids)}")
+    device = instances[0].labels.device
+    centre, box, area, masks = _measures(instances, image_size, mask_size, strict, soft)
     counts = torch.tensor([len(item) for item in instances])
     image = torch.repeat_interleave(counts).to(device)
-    instance = torch.cat([torch.arange(len(item)) for item in instances] or [counts]).to(device)
+    instance = torch.cat([torch.arange(len(item)) for item in instances]).to(device)
     cells = sum(rows * columns for rows, columns in grids)
-    centre, box, area = torch.cat(centres) + (0.0 if strict else 0.5), torch.cat(boxes), torch.cat(areas)
-    levels = _levels((box[:, 2:] - box[:, :2]).prod(1).sqrt(), ranges, strict) & (area > 0)
-    claims, slots, distance = _claims(centre, box, levels, grids, image_size, centre_scale)
+    levels = levels_of((box[:, 2:] - box[:, :2]).prod(1).sqrt(), ranges, strict) & (area > 0)
+    claims, slots, distance = claims_of(centre, box, levels, grids, image_size, centre_scale)
     if not strict:
-        claims = _nearest_claim(claims, slots + image[:, None] * cells, len(counts) * cells, distance, area)
+        claims = nearest_claims(claims, slots + image[:, None] * cells, len(counts) * cells, distance, area)
     level, row, which = claims.nonzero(as_tuple=True)
     cell = slots[level, row, which]
     # The last claimant names the class (a cell has several only under "all").

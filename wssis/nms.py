@@ -1,0 +1,99 @@
+"""Non-maximum suppression: of neighbouring cells, and of overlapping masks of one class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def point_nms(heat: Tensor) -> Tensor:
+    """Keep a value only if none of its upper, left and upper-left neighbours is greater; others become 0.
+
+    Args:
+        heat: (B, K, rows, columns) probabilities.
+    """
+    highest = F.max_pool2d(heat, 2, stride=1, padding=1)[..., :-1, :-1]
+    return heat * (highest == heat)
+
+
+def _ious(masks: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Strictly upper triangular IoU (n, n), 0 between classes, in blocks: (rows (n,), IoU).
+
+    On a CPU each class is a block of its own; elsewhere one block of all saves the round trips.
+    """
+    if not len(labels):
+        return
+    flat = masks.flatten(1)
+    if flat.device.type == "cpu":
+        order = labels.argsort(stable=True)
+        sizes = labels.unique(return_counts=True)[1].tolist()
+        blocks = list(order.split(sizes))
+    else:
+        blocks = [torch.arange(len(labels), device=labels.device)]
+    for rows in blocks:
+        part = flat[rows].float()
+        area = part.sum(1)
+        both = part @ part.T
+        iou = both / (area[:, None] + area - both).clamp(min=1)
+        if len(blocks) == 1:
+            iou = iou * (labels[rows][:, None] == labels[rows])
+        yield rows, iou.triu(1)
+
+
+def matrix_nms(
+    masks: Tensor,
+    labels: Tensor,
+    scores: Tensor,
+    kernel: Literal["gaussian", "linear"] = "gaussian",
+    sigma: float = 2.0,
+) -> Tensor:
+    """Scores decayed by overlap with higher masks of the same class (SOLOv2, section 3.3).
+
+    With u_ij = IoU of a higher i and a lower j, c_i = max_h u_hi: score_j times the least d_ij (at most 1),
+    d = exp(-sigma (u^2 - c^2)) or (1 - u) / (1 - c). A suppressor with c_i = 1 (a copy of a higher mask)
+    has no say under the linear kernel.
+
+    Args:
+        masks: (N, h, w) bool or 0/1 float. labels: (N,) int64.
+        scores: (N,) float32 *in descending order*.
+
+    Returns:
+        (N,) float32 scores in the given order.
+    """
+    decayed = scores.clone()
+    for rows, iou in _ious(masks, labels):
+        worst = iou.amax(0)[:, None]
+        if kernel == "gaussian":
+            decay = (sigma * (worst.square() - iou.square())).exp()
+        else:
+            decay = torch.where(worst < 1, (1 - iou) / (1 - worst), torch.inf)
+        below = torch.ones_like(iou, dtype=torch.bool).triu(1)
+        decayed[rows] *= torch.where(below, decay, 1.0).amin(0).clamp(max=1)
+    return decayed
+
+
+def mask_nms(masks: Tensor, labels: Tensor, scores: Tensor, threshold: float = 0.5) -> Tensor:
+    """Greedy NMS: a mask goes if its IoU with a kept, higher one of its class is > threshold.
+
+    Args:
+        masks: (N, h, w) bool or 0/1 float. labels: (N,) int64. scores: (N,) *in descending order*.
+
+    Returns:
+        keep: (N,) bool.
+    """
+    keep = torch.ones_like(scores, dtype=torch.bool)
+    for rows, iou in _ious(masks, labels):
+        beats = (iou > threshold).float()
+        kept = keep[rows].float()
+        # Who is beaten depends only on higher masks, so that repeating this settles row by row.
+        for _ in range(len(rows)):
+            again = (kept @ beats == 0).float()
+            if torch.equal(again, kept):
+                break
+            kept = again
+        keep[rows] = kept > 0
+    return keep
