@@ -66,6 +66,7 @@ REGISTERED = Path("models/registered.json")
 REPORT = Path("report")
 REPORT_HTML = REPORT / "index.html"
 REPORT_SUMMARY = REPORT / "summary.md"
+REPORT_EXAMPLE = REPORT / "example.png"
 
 # outside of every workspace: below project_root()
 STORE = Path("mlflow.db")

@@ -31,7 +31,7 @@ class Student(PythonModel):
         """Read the network."""
         self.predictor, self.categories = load_predictor(context.artifacts["model"])
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def] # noqa: D102
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         images = [decode_image(row["image"]) for row in rows(model_input)]
         found = self.predictor.predict(images)
         return [to_coco_results(instances, n, self.categories) for n, instances in enumerate(found)]
@@ -49,7 +49,7 @@ class PointLabeler(PythonModel):
         """Read teacher and refiner."""
         self.labeler, self.categories = load_labeler_folder(context.artifacts["model"])
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def] # noqa: D102
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         labels = {category.name: n for n, category in enumerate(self.categories)}
         answers = []
         for number, row in enumerate(rows(model_input)):

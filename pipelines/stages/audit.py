@@ -4,7 +4,6 @@ import sys
 from dataclasses import dataclass
 
 import torch
-from wssis.draw import draw_instances, side_by_side
 
 from pipelines import paths
 from pipelines.curves import write_csv
@@ -12,6 +11,7 @@ from pipelines.pictures import save_picture, save_scatter, stack
 from pipelines.stage import Stage, run
 from wssis.data.coco import CocoData
 from wssis.data.images import read_image
+from wssis.draw import draw_instances, side_by_side
 from wssis.files import write_json
 from wssis.metrics import mask_iou
 

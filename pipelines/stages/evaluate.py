@@ -3,8 +3,6 @@
 import json
 import sys
 
-from wssis.draw import draw_instances, side_by_side
-
 from pipelines import paths
 from pipelines.labeling import predicted_results
 from pipelines.models import load_predictor
@@ -12,6 +10,7 @@ from pipelines.pictures import save_picture, stack
 from pipelines.stage import Stage, run
 from wssis.data.coco import CocoData
 from wssis.data.images import read_image
+from wssis.draw import draw_instances, side_by_side
 from wssis.files import write_json
 from wssis.metrics import results_ap
 from wssis.predictor import Predictor

@@ -3,11 +3,10 @@
 import sys
 from dataclasses import asdict
 
-from wssis.checkpoint import save_model
-
 from pipelines import paths
 from pipelines.curves import TrainingLog
 from pipelines.stage import Stage, run
+from wssis.checkpoint import save_model
 from wssis.errors import InputError
 from wssis.train_refiner import train_refiner
 

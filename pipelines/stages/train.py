@@ -6,11 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from torch import nn
-from wssis.checkpoint import save_model
 
 from pipelines import paths
 from pipelines.curves import TrainingLog
 from pipelines.stage import Stage, run
+from wssis.checkpoint import save_model
 from wssis.data.coco import CocoData
 from wssis.decode import DecodeSettings
 from wssis.metrics import coco_ap

@@ -1,0 +1,127 @@
+"""report: what the pipeline came to, as a table, a picture and one HTML file that needs no network."""
+
+import base64
+import json
+import sys
+from html import escape
+from pathlib import Path
+
+from pipelines import paths
+from pipelines.models import load_predictor
+from pipelines.pictures import save_picture
+from pipelines.stage import Stage, run
+from wssis.data.images import read_image
+from wssis.draw import draw_instances, side_by_side
+from wssis.files import write_text
+
+Row = tuple[str, ...]
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; margin: 1rem 0 } th, td { padding: .3rem .8rem; text-align: right }
+th { border-bottom: 2px solid #888 } td { border-bottom: 1px solid #ddd }
+th:first-child, td:first-child { text-align: left } img { max-width: 100%; image-rendering: pixelated }
+"""
+
+
+def report(stage: Stage) -> None:
+    """Write report/: index.html, summary.md, example.png."""
+    metrics = {
+        name: json.loads(path.read_text())
+        for name, path in (
+            ("teacher", paths.METRICS_TEACHER),
+            ("strong_only", paths.METRICS_STRONG_ONLY),
+            ("student", paths.METRICS_STUDENT),
+            ("pseudo", paths.METRICS_PSEUDO),
+            ("summary", paths.METRICS_SUMMARY),
+        )
+    }
+    tables = [model_table(metrics), label_table(metrics)]
+    draw_example(stage, paths.REPORT_EXAMPLE)
+    write_text(paths.REPORT_SUMMARY, "\n\n".join(as_markdown(table) for table in tables) + "\n")
+    pictures = [
+        ("Teacher's rough mask, refined mask, and what the student sees", paths.REPORT_EXAMPLE),
+        ("Student on images never seen, beside the truth", paths.PICTURE_PREDICTIONS),
+        ("The worst pseudo-labels", paths.PICTURE_WORST_LABELS),
+        ("Confidence of pseudo-labels against their IoU with the truth", paths.PICTURE_CONFIDENCE),
+    ]
+    write_text(paths.REPORT_HTML, page(tables, pictures))
+    stage.tracker.file(paths.REPORT, "report")
+    stage.say(f"{paths.REPORT_HTML} and {paths.REPORT_SUMMARY}")
+
+
+def model_table(metrics: dict[str, dict[str, float]]) -> list[Row]:
+    """AP of each model on `val`, header first."""
+    keys = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
+    names = (("teacher", "teacher"), ("strong_only", "strong only"), ("student", "student: strong + points"))
+    # pycocotools says -1 where no object has that size.
+    rows = [
+        (title, *(f"{metrics[name][key]:.3f}" if metrics[name][key] >= 0 else "–" for key in keys))
+        for name, title in names
+    ]
+    return [("model", *keys), *rows, ("gain from points", f"{metrics['summary']['gain']:+.3f}", *[""] * 5)]
+
+
+def label_table(metrics: dict[str, dict[str, float]]) -> list[Row]:
+    """Pseudo-labels and labelling hours, header first."""
+    pseudo, summary = metrics["pseudo"], metrics["summary"]
+    rows: list[Row] = [
+        ("points", f"{pseudo['points']}"),
+        ("of these masks / ignored", f"{pseudo['masks']} / {pseudo['ignored']}"),
+    ]
+    if "refined_iou" in pseudo:
+        rows.append(
+            ("IoU of rough / refined masks", f"{pseudo['rough_iou']:.3f} / {pseudo['refined_iou']:.3f}")
+        )
+        rows.append(("share over IoU .5", f"{pseudo['rough_iou50']:.3f} / {pseudo['refined_iou50']:.3f}"))
+    hours = f"{summary['label_hours']:.2f} h / {summary['full_label_hours']:.2f} h"
+    return [("labels", ""), *rows, ("labelling: this / every mask drawn", hours)]
+
+
+def as_markdown(table: list[Row]) -> str:
+    """A table in Markdown, columns aligned."""
+    widths = [max(len(row[n]) for row in table) for n in range(len(table[0]))]
+    lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+    return "\n".join(
+        f"| {line} |" for line in [lines[0], " | ".join("-" * width for width in widths), *lines[1:]]
+    )
+
+
+def draw_example(stage: Stage, path: Path) -> None:
+    """Rough masks, refined masks and the student's prediction on the first weak image with three points."""
+    labels, rough = stage.load(paths.PROPOSED), stage.load(paths.PROPOSED_ROUGH)
+    predictor, categories = load_predictor(paths.STUDENT, stage.params.evaluate.decode, device=stage.device)
+    names = [category.name for category in categories]
+    record = next((image for image in labels.images if len(image.annotations) >= 3), labels.images[0])
+    picture = read_image(labels.image_dir, record.file_name, record.size)
+    found = predictor.predict([picture])[0]
+    assert found.scores is not None
+    panels = [
+        draw_instances(picture, rough.by_id[record.id].instances(), names),
+        draw_instances(picture, record.instances(), names),
+        draw_instances(picture, found[found.scores > 0.3], names),
+    ]
+    save_picture(side_by_side(panels, ["rough", "refined", "student"]), path)
+
+
+def page(tables: list[list[Row]], pictures: list[tuple[str, Path]]) -> str:
+    """The HTML file, pictures inside."""
+    parts = []
+    for header, *rows in tables:
+        cells = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+        body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+        parts.append(f"<table><tr>{cells}</tr>{body}</table>")
+    for title, path in pictures:
+        data = base64.b64encode(path.read_bytes()).decode()
+        parts.append(
+            f'<h2>{escape(title)}</h2><img alt="{escape(title)}" src="data:image/png;base64,{data}">'
+        )
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>wssis</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
+        f"<body><h1>wssis</h1>{''.join(parts)}</body></html>\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run("report", report, ("evaluate",)))
