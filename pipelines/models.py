@@ -56,7 +56,8 @@ def load_predictor(
     saved = load_solov2(folder, device)
     own = Path(folder) / DECODE
     if own.exists():
-        decode = DecodeSettings(**json.loads(own.read_text()))
+        values = json.loads(own.read_text())
+        decode = DecodeSettings(**{**values, "area_strides": tuple(values["area_strides"])})
     return Predictor(saved.model, saved.resize, decode or DecodeSettings(), batch_size), saved.categories
 
 
