@@ -1,0 +1,106 @@
+"""SOLOv2: shapes of the raw maps, the position term, and what padding may not change."""
+
+import pytest
+import torch
+
+from wssis.models.solov2 import SOLOv2, SOLOv2Settings, absolute_position, position_basis
+
+SMALL = SOLOv2Settings(pretrained=False, fpn_channels=16, head_channels=16, mask_channels=8)
+PAPER = SOLOv2Settings(
+    backbone="resnet18",
+    pretrained=False,
+    strides=(4, 8, 16, 32),
+    extra_level=True,
+    fpn_channels=32,
+    head_channels=32,
+    mask_channels=16,
+    sources=(0, 1, 2, 3, 4),
+    cells=(),
+    grids=(12, 10, 8, 6, 4),
+    ranges=((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048)),
+    parity=True,
+)
+
+
+@pytest.mark.parametrize("settings", [SMALL, PAPER], ids=["default", "paper"])
+def test_raw_maps_fit_together(settings: SOLOv2Settings) -> None:
+    model = SOLOv2(settings, num_classes=3).eval()
+    batch = model.preprocess(
+        [torch.zeros((3, 70, 90), dtype=torch.uint8), torch.zeros((3, 96, 40), dtype=torch.uint8)]
+    )
+    raw = model(batch)
+    cells = sum(rows * columns for rows, columns in raw.grids)
+    assert batch.shape == (2, 3, 96, 96)
+    assert raw.image_size == (96, 96)
+    assert raw.category.shape == (2, cells, 3)
+    assert raw.features.shape[2:] == (24, 24)
+    assert raw.kernels.shape == (2, cells, raw.features.shape[1])
+    assert raw.mask_logits(1, torch.tensor([0, cells - 1])).shape == (2, 24, 24)
+
+
+def test_grids_follow_the_image_with_cells_and_do_not_with_grids() -> None:
+    assert SMALL.grid_sizes(96, 160) == ((24, 40), (12, 20), (6, 10))
+    assert PAPER.grid_sizes(96, 160)[0] == (12, 12)
+
+
+def test_position_term_is_the_local_quadratic() -> None:
+    """a1 dx + a2 dy + a3 dx^2 + a4 dy^2 + a5 dx dy + b with dx = (x - u) / s, s = two cells."""
+    torch.manual_seed(0)
+    local = torch.randn(1, 6, 12, 20)
+    size, cell = (96, 160), 8
+    full = torch.einsum(
+        "bcij,chw->ijhw", absolute_position(local, size), position_basis((24, 40), 4, size, local.device)
+    )
+    for row, column in ((0, 0), (3, 7), (11, 19)):
+        x = (torch.arange(40) + 0.5) * 4
+        y = (torch.arange(24) + 0.5) * 4
+        dx = ((x - (column + 0.5) * cell) / (2 * cell))[None, :]
+        dy = ((y - (row + 0.5) * cell) / (2 * cell))[:, None]
+        a = local[0, :, row, column]
+        expected = a[0] * dx + a[1] * dy + a[2] * dx**2 + a[3] * dy**2 + a[4] * dx * dy + a[5]
+        torch.testing.assert_close(full[row, column], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_position_term_keeps_its_precision_on_large_images_of_small_cells() -> None:
+    """Absolute coefficients cancel; at 2048 px and 4 px cells float32 must still place a boundary."""
+    local = torch.zeros(1, 6, 512, 512)
+    local[:, 2:4], local[:, 5] = -1, 1
+    absolute = absolute_position(local, (2048, 2048))[0, :, 500, 500]
+    logits = torch.einsum("c,chw->hw", absolute, position_basis((512, 512), 4, (2048, 2048), local.device))
+    assert logits[500, 500] == pytest.approx(1, abs=0.02)
+    assert logits[500, 502] == pytest.approx(0, abs=0.02)
+
+
+def test_an_untrained_cell_is_a_disc_round_its_middle() -> None:
+    torch.manual_seed(0)
+    model = SOLOv2(SMALL, num_classes=1).eval()
+    raw = model(torch.zeros(1, 3, 96, 96))
+    cell = raw.cells_of(torch.tensor([[50.0, 50.0]]))[0, 1:2]
+    mask = raw.mask_logits(0, cell)[0] > 0
+    assert mask[12, 12]
+    assert not mask[0, 0]
+    assert 20 < mask.sum() < 120
+
+
+def test_preprocess_pads_with_the_mean_colour() -> None:
+    model = SOLOv2(SMALL, num_classes=1)
+    image = torch.full((3, 33, 20), 255, dtype=torch.uint8)
+    batch = model.preprocess([image])
+    assert batch.shape == (1, 3, 64, 32)
+    assert (batch[0, :, 33:] == 0).all()
+    assert (batch[0, :, :33, :20] > 1).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cells": ()}, "give cells"),
+        ({"grids": (1, 2, 3)}, "give cells"),
+        ({"sources": (0, 1)}, "a value a level each"),
+        ({"sources": (0, 1, 9)}, "sources must be"),
+        ({"ranges": ((5, 5), (1, 2), (1, 2))}, "low < high"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SOLOv2Settings(**change)

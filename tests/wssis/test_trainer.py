@@ -1,0 +1,94 @@
+"""The training loop: it learns, it repeats, it keeps snapshots, it stops on nonsense."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from wssis.trainer import NonFiniteLoss, Progress, TrainSettings, fit, moving_average, rate
+
+SETTINGS = TrainSettings(iterations=60, batch_size=4, learning_rate=0.05, warmup=5, weight_decay=0.0)
+
+
+def problem() -> tuple[nn.Module, list]:
+    torch.manual_seed(0)
+    x = torch.randn(60, 8, 3)
+    return nn.Linear(3, 1), [(part, part.sum(1, keepdim=True)) for part in x]
+
+
+def loss(model: nn.Module, batch) -> dict[str, torch.Tensor]:
+    return {"square": (model(batch[0]) - batch[1]).square().mean()}
+
+
+def test_it_learns_and_tells_of_each_step() -> None:
+    told: list[Progress] = []
+    model, batches = problem()
+    result = fit(model, batches, loss, SETTINGS, told.append)
+    assert [p.step for p in told] == list(range(1, 61))
+    assert told[-1].losses["loss"] < 0.05 * told[0].losses["loss"]
+    assert loss(result.model, batches[0])["square"] < 0.05 * told[0].losses["loss"]
+    assert not result.model.training
+    assert not any(p.requires_grad for p in result.model.parameters())
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_the_same_seed_gives_the_same_weights(optimizer: str) -> None:
+    settings = TrainSettings(iterations=60, optimizer=optimizer, learning_rate=0.02, schedule="step")
+    first, second = (fit(*problem(), loss, settings).model.state_dict() for _ in range(2))
+    assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_snapshots_are_earlier_models() -> None:
+    result = fit(*problem(), loss, SETTINGS, snapshots=(0.1, 1.0))
+    early, late = result.snapshots[0.1], result.snapshots[1.0]
+    assert torch.equal(late.weight, result.model.weight)
+    assert not torch.equal(early.weight, late.weight)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training() -> None:
+    def broken(model: nn.Module, batch) -> dict[str, torch.Tensor]:
+        return {"square": loss(model, batch)["square"] * math.inf}
+
+    with pytest.raises(NonFiniteLoss, match="step 1"):
+        fit(*problem(), broken, SETTINGS)
+
+
+def test_rates() -> None:
+    """Linear warm-up; cosine ends at zero; steps fall to a tenth."""
+    cosine = TrainSettings(iterations=100, warmup=10)
+    assert rate(0, cosine) == pytest.approx(1 / 11)
+    assert rate(10, cosine) == 1
+    assert rate(55, cosine) == pytest.approx(0.5)
+    assert rate(100, cosine) == pytest.approx(0)
+    step = TrainSettings(iterations=100, warmup=0, schedule="step", milestones=(0.5, 0.9))
+    assert [rate(s, step) for s in (49, 50, 90)] == pytest.approx([1, 0.1, 0.01])
+
+
+def test_average_follows_fast_at_first() -> None:
+    """decay = min(limit, (1 + n) / (10 + n)); integers are copied."""
+    update = moving_average(0.5)
+    averaged, current = [torch.zeros(1)], [torch.ones(1)]
+    update(averaged, current, torch.tensor(0))
+    assert averaged[0].item() == pytest.approx(0.9)
+    update(averaged, [torch.zeros(1)], torch.tensor(100))
+    assert averaged[0].item() == pytest.approx(0.45)
+    counts = [torch.tensor([1])]
+    update(counts, [torch.tensor([7])], torch.tensor(3))
+    assert counts[0].item() == 7
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"iterations": 0},
+        {"optimizer": "adam"},
+        {"schedule": "poly"},
+        {"learning_rate": 0.0},
+        {"ema": 1.0},
+        {"warmup": -1},
+    ],
+)
+def test_settings_out_of_range_are_refused(change: dict) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        TrainSettings(**change)
