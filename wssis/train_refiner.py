@@ -77,7 +77,7 @@ class RefinerCrops(Dataset[Crops]):
         row_of = {int(i): row for row, i in enumerate(truth.ids)}
         rows = torch.tensor([row_of[int(i)] for i in rough.ids])
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed * 1_000_003 + position)
+            torch.default_generator.manual_seed(self.seed * 1_000_003 + position)
             sample = RoughImage(
                 self.colour(image), rough.labels, rough.points, rough.masks, truth.masks[rows]
             )

@@ -40,7 +40,8 @@ def train_solov2(
         device: where the network lies.
     """
     torch.manual_seed(seed)
-    model = SOLOv2(settings, sources[0].num_classes).to(device)
+    # channels_last: 1.2 to 1.3 times the speed on a CPU (docs/results.md), more on a GPU's tensor cores.
+    model = SOLOv2(settings, sources[0].num_classes).to(device, memory_format=torch.channels_last)
     images = TrainingImages(sources, TrainTransform(resize, augment), seed)
     times = [
         count

@@ -41,7 +41,7 @@ class TrainingImages(Dataset[Sample]):
         image_dir, record = self.items[index]
         image = read_image(image_dir, record.file_name, (record.height, record.width))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed * 1_000_003 + position)
+            torch.default_generator.manual_seed(self.seed * 1_000_003 + position)
             image, instances = self.transform(image, record.instances())
         return image, instances, record.id
 

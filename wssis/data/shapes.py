@@ -102,10 +102,10 @@ def _colour(rng: np.random.Generator) -> Float:
 
 
 def _near(rng: np.random.Generator, colour: Float) -> Float:
-    """A colour at a distance of 35–90 levels, drawn anew where it would leave the range."""
+    """A colour at a distance of 60–130 levels, drawn anew where it would leave the range."""
     for _ in range(20):
         step = rng.normal(size=3)
-        other = colour + step / np.linalg.norm(step) * rng.uniform(35, 90)
+        other = colour + step / np.linalg.norm(step) * rng.uniform(60, 130)
         if (other > 20).all() and (other < 235).all():
             break
     return other.clip(20, 235)
@@ -128,7 +128,7 @@ def _texture(rng: np.random.Generator, size: int, colour: Float) -> Float:
         pattern = rng.uniform(-1, 1, (size, size))
     tint = rng.normal(0, 0.35, 3) + 1
     slope = (rng.uniform(-0.5, 0.5) * rows + rng.uniform(-0.5, 0.5) * columns)[..., None]
-    return colour + rng.uniform(8, 30) * pattern[..., None] * tint + slope - slope.mean()
+    return colour + rng.uniform(6, 22) * pattern[..., None] * tint + slope - slope.mean()
 
 
 def _blotches(rng: np.random.Generator, size: int, cells: int) -> Float:

@@ -264,7 +264,7 @@ class SOLOv2(nn.Module):
         for row, image in zip(batch, images, strict=True):
             pixels = image.to(device, non_blocking=True).float()
             row[:, : image.shape[1], : image.shape[2]] = (pixels - self.backbone.mean) / self.backbone.std
-        return batch
+        return batch.contiguous(memory_format=torch.channels_last)
 
     def forward(self, batch: Tensor) -> RawMaps:
         """(B, 3, H, W) normalised, H and W multiples of 32, to raw maps in float32."""
