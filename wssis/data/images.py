@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
@@ -94,32 +96,46 @@ def image_digest(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _opened(path: Path) -> Image.Image:
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The image, its header read; without Pillow's warnings: what matters of them is an InputError."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(path, formats=FORMATS)
+        # A file, not its path: Pillow maps uncompressed files it has the path of, and (13.0) scrambles
+        # those of its turned TIFFs.
+        file = open(path, "rb")  # noqa: SIM115 (closed below)
     except (FileNotFoundError, NotADirectoryError) as error:
         remedy = "Check file_name in the annotations" if path.parent.is_dir() else "Check the image folder"
         raise InputError("expected an image, found no such file", where=path, remedy=remedy) from error
-    except Image.DecompressionBombError as error:
-        raise _too_large(path, str(error)) from error
-    except Exception as error:  # a header can be damaged in as many ways as the rest
+    except OSError as error:
         raise InputError(
-            f"expected an image ({', '.join(FORMATS[:5])}, …), found something else or a damaged one",
+            f"expected an image, found what cannot be read ({error.strerror})",
             where=path,
-            remedy="Convert the file to PNG or copy it again",
+            remedy="Check the path and its permissions",
         ) from error
+    with file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image = Image.open(file, formats=FORMATS)
+        except Image.DecompressionBombError as error:
+            raise _too_large(path, str(error)) from error
+        except Exception as error:  # a header can be damaged in as many ways as the rest
+            raise InputError(
+                f"expected an image ({', '.join(FORMATS[:5])}, …), found something else or a damaged one",
+                where=path,
+                remedy="Convert the file to PNG or copy it again",
+            ) from error
+        yield image
 
 
 def _check_size(image: Image.Image, path: Path, expected_hw: tuple[int, int] | None) -> tuple[int, int]:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise _too_large(path, f"{width} x {height}")
-    try:
+    turned = False
+    with suppress(Exception):  # damaged EXIF: read_image ignores it, too, or finds the file damaged
         turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
-    except Exception:  # damaged EXIF: exif_transpose ignores it, too, or the decoder says so
-        turned = False
+    if tags := getattr(image, "tag_v2", None):  # Pillow may have turned the size of a TIFF already
+        width, height = tags.get(256, width), tags.get(257, height)
     size = (width, height) if turned else (height, width)
     if expected_hw is not None and size != tuple(expected_hw):
         stored = turned and (height, width) == tuple(expected_hw)
