@@ -14,6 +14,11 @@ def scenes(count, size=96):
     return [draw_scene(np.random.default_rng([7, number]), size) for number in range(count)]
 
 
+@pytest.fixture(scope="module")
+def drawn():
+    return scenes(300)
+
+
 def test_same_seed_same_bytes_and_more_scenes_leave_the_first_as_they_are(tmp_path):
     for name, seed, count in (("a", 1, 3), ("b", 1, 4), ("c", 2, 3)):
         generate(tmp_path / name, seed, n_train=count, n_val=2)
@@ -36,7 +41,6 @@ def test_the_written_files_are_the_returned_data(tmp_path):
     assert train.class_names == CLASSES
     for data, name in ((train, "train.json"), (val, "val.json")):
         loaded = load_coco(tmp_path / name)
-        # the file says the area, which in memory is the mask's own
         assert [im.file_name for im in loaded.images] == [im.file_name for im in data.images]
         for record, same in zip(loaded.images, data.images, strict=True):
             assert read_image(loaded.image_dir, record.file_name, record.size).shape == (3, 96, 96)
@@ -45,31 +49,30 @@ def test_the_written_files_are_the_returned_data(tmp_path):
             ]
 
 
-def test_masks_are_visible_parts_that_never_overlap():
+def test_masks_are_visible_parts_that_never_overlap(drawn):
     overlapped = 0
-    for scene in scenes(60):
+    for scene in drawn[:60]:
         assert scene.masks.shape == (len(scene.labels), 96, 96)
         assert (scene.masks.sum(0) <= 1).all()
         assert (scene.masks.sum((1, 2)) >= MIN_VISIBLE).all()
         assert len(scene.labels) <= 6
         overlapped += len(scene.labels) > 1
-    assert overlapped > 20
+    assert overlapped > 20  # else the first assertion says nothing
 
 
-def test_all_classes_many_sizes_and_a_few_empty_scenes():
-    drawn = scenes(300)
+def test_all_classes_many_sizes_and_a_few_empty_scenes(drawn):
     labels = np.concatenate([scene.labels for scene in drawn])
     sides = np.sqrt(np.concatenate([scene.masks.sum((1, 2)) for scene in drawn]))
     shares = np.bincount(labels.astype(int), minlength=len(CLASSES)) / len(labels)
     assert shares.min() > 0.18
-    assert (sides < 10).mean() > 0.1
+    assert (sides < 13).mean() > 0.15
     assert (sides > 30).mean() > 0.05
     assert 2 <= sum(not scene.labels for scene in drawn) <= 20
 
 
-def test_mean_colour_says_nothing_about_the_class():
+def test_mean_colour_says_nothing_about_the_class(drawn):
     colours = [[] for _ in CLASSES]
-    for scene in scenes(300):
+    for scene in drawn:
         for label, mask in zip(scene.labels, scene.masks, strict=True):
             colours[label].append(scene.image[mask].mean(0))
     spread = np.concatenate(colours).std(0)
