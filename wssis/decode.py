@@ -98,6 +98,8 @@ def resize_masks(
     """
     out = probs.new_empty((len(probs), *out_hw), dtype=torch.float32 if threshold is None else torch.bool)
     count = max(1, _RESIZE_CHUNK // max(image_size[0] * image_size[1], out_hw[0] * out_hw[1]))
+    if not len(probs):
+        return out
     for part, into in zip(probs.split(count), out.split(count), strict=True):
         large = F.interpolate(part[None], image_size, mode="bilinear", align_corners=False)
         large = large[:, :, : image_hw[0], : image_hw[1]]

@@ -20,15 +20,21 @@ def point_nms(heat: Tensor) -> Tensor:
     return heat * (highest == heat)
 
 
-def _ious(masks: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Strictly upper triangular IoU (n, n), 0 between classes, in blocks: (rows (n,), IoU).
+def overlaps(masks: Tensor, labels: Tensor, by_class: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    """IoU of each mask (row) with each later one (column) of its class, else 0, in blocks.
 
-    On a CPU each class is a block of its own; elsewhere one block of all saves the round trips.
+    Args:
+        masks: (N, h, w) bool or 0/1 float. labels: (N,) int64.
+        by_class: each class is a block of its own, which is less work; else one block of all, without a
+            round trip to the host.
+
+    Yields:
+        rows (n,) int64 and strictly upper triangular IoU (n, n) float32.
     """
     if not len(labels):
         return
     flat = masks.flatten(1)
-    if flat.device.type == "cpu":
+    if by_class:
         order = labels.argsort(stable=True)
         sizes = labels.unique(return_counts=True)[1].tolist()
         blocks = list(order.split(sizes))
@@ -65,7 +71,7 @@ def matrix_nms(
         (N,) float32 scores in the given order.
     """
     decayed = scores.clone()
-    for rows, iou in _ious(masks, labels):
+    for rows, iou in overlaps(masks, labels, by_class=masks.device.type == "cpu"):
         worst = iou.amax(0)[:, None]
         if kernel == "gaussian":
             decay = (sigma * (worst.square() - iou.square())).exp()
@@ -86,7 +92,7 @@ def mask_nms(masks: Tensor, labels: Tensor, scores: Tensor, threshold: float = 0
         keep: (N,) bool.
     """
     keep = torch.ones_like(scores, dtype=torch.bool)
-    for rows, iou in _ious(masks, labels):
+    for rows, iou in overlaps(masks, labels, by_class=masks.device.type == "cpu"):
         beats = (iou > threshold).float()
         kept = keep[rows].float()
         # Who is beaten depends only on higher masks, so that repeating this settles row by row.

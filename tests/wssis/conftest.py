@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from wssis.instances import Instances
 from wssis.rawmaps import RawMaps
@@ -74,3 +75,79 @@ def parity(shared_folder: Path) -> Parity:
     if not path.is_file():
         pytest.skip(f"no parity fixtures at {path}")
     return Parity(path)
+
+
+class OpCounter(TorchDispatchMode):
+    """Counts tensor operations: a loop over objects or points shows as a count that grows with them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture(scope="session")
+def count_operations():
+    """f -> number of tensor operations that calling f takes."""
+
+    def count(call: Callable[[], object]) -> int:
+        with OpCounter() as counter:
+            call()
+        return counter.count
+
+    return count
+
+
+def random_raw(seed: int = 0, batch: int = 1, classes: int = 3, size: tuple[int, int] = (64, 96)) -> RawMaps:
+    """Random raw maps of three levels with masks of 1/4 size."""
+    generator = torch.Generator().manual_seed(seed)
+    grids = ((8, 12), (4, 6), (2, 2))
+    cells = sum(rows * columns for rows, columns in grids)
+    return RawMaps(
+        category=torch.randn((batch, cells, classes), generator=generator),
+        kernels=torch.randn((batch, cells, 8), generator=generator),
+        features=torch.randn((batch, 8, size[0] // 4, size[1] // 4), generator=generator),
+        grids=grids,
+        image_size=size,
+    )
+
+
+def scene_raw(
+    masks: Tensor,
+    labels: list[int],
+    cells: list[int],
+    sure: list[float] | None = None,
+    grids: tuple[tuple[int, int], ...] = ((8, 8), (4, 4)),
+    classes: int = 3,
+) -> RawMaps:
+    """Raw maps of one image that say what is given: cell i holds mask i and class i, other cells nothing.
+
+    Args:
+        masks: (N, Hm, Wm) bool, at 1/4 of the input.
+        sure: logit of each mask inside (default 5) and of its class.
+    """
+    total = sum(rows * columns for rows, columns in grids)
+    height, width = masks.shape[-2:]
+    category = torch.full((1, total, classes), -10.0)
+    kernels = torch.zeros((1, total, len(masks) + 1))
+    features = torch.cat([torch.where(masks, 1.0, -10.0), torch.full((1, height, width), -10.0)])[None]
+    kernels[0, :, -1] = 1.0
+    for i, (label, cell) in enumerate(zip(labels, cells, strict=True)):
+        strength = 5.0 if sure is None else sure[i]
+        category[0, cell, label] = strength
+        kernels[0, cell] = 0
+        kernels[0, cell, i] = strength
+    return RawMaps(category, kernels, features, grids, (height * 4, width * 4))
+
+
+@pytest.fixture(scope="session")
+def make_raw():
+    return random_raw
+
+
+@pytest.fixture(scope="session")
+def make_scene():
+    return scene_raw
