@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from wssis.crops import crop_windows, cut, cut_each, paste, point_channels
@@ -61,8 +60,8 @@ class Proposals:
     Attributes:
         points, labels, ids: (N, 2) xy pixels, (N,), (N,) or None, as given.
         size: (H, W) of the image in pixels.
-        inner: (h, w), the part of the mask features that the image fills.
-        rough: (N, h, w) float16 probabilities at mask resolution.
+        rough: (N, h, w) float16 probabilities at mask resolution, over `rough_size` (H, W) pixels from the
+            image's top left corner: the image and the padding that the network saw.
         score: (N,) float32 of pyramid-level selection, in 0..1.
         refined: (N, S, S) float16 probabilities in the windows; None without a refiner.
         windows: (N, 4) x0, y0, x1, y1 pixels.
@@ -73,6 +72,7 @@ class Proposals:
     ids: Tensor | None
     size: tuple[int, int]
     rough: Tensor
+    rough_size: tuple[float, float]
     score: Tensor
     refined: Tensor | None
     windows: Tensor
@@ -113,57 +113,46 @@ class Labeler:
             ids: (N,) int64 that travel with the points.
         """
         size = (int(image.shape[1]), int(image.shape[2]))
-        rough, score = rough_masks(self.teacher, self.resize, image, points, labels)
+        rough, rough_size, score = rough_masks(self.teacher, self.resize, image, points, labels)
         none = torch.zeros((len(points), 4))
-        proposals = Proposals(points, labels, ids, size, rough.half(), score, None, none)
-        if self.refiner is None:
+        proposals = Proposals(points, labels, ids, size, rough.half(), rough_size, score, None, none)
+        if self.refiner is None or not len(points):
             return proposals
-        parts = []
-        normal = self.refiner.normalise(image)
-        windows = []
+        settings = self.refiner.settings
+        crops, windows = [], []
         for rows in torch.arange(len(points)).split(CHUNK):
-            masks = full_size(proposals.rough[rows], size) > 0.5
-            windows.append(
-                crop_windows(masks, points[rows], self.refiner.settings.scale, self.refiner.settings.smallest)
-            )
-            parts.append(cut_each(masks, windows[-1], self.refiner.settings.crop))
-        if not parts:
-            return replace(proposals, refined=torch.zeros((0, 1, 1), dtype=torch.float16))
-        crops, all_windows = torch.cat(parts), torch.cat(windows)
-        refined = refine_crops(self.refiner, normal, crops, all_windows, points, labels)
-        return replace(proposals, refined=refined.half(), windows=all_windows)
+            masks = full_size(proposals, rows) > 0.5
+            windows.append(crop_windows(masks, points[rows], settings.scale, settings.smallest))
+            crops.append(cut_each(masks, windows[-1], settings.crop))
+        spans = torch.cat(windows)
+        pixels = self.refiner.normalise(image)
+        refined = refine_crops(self.refiner, pixels, torch.cat(crops), spans, points, labels)
+        return replace(proposals, refined=refined.half(), windows=spans)
 
 
 @torch.inference_mode()
 def rough_masks(
     teacher: SOLOv2, resize: ResizeSettings, image: Tensor, points: Tensor, labels: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The teacher's answer to points: (N, h, w) probabilities at mask resolution, (N,) level scores.
+) -> tuple[Tensor, tuple[float, float], Tensor]:
+    """The teacher's answer to points, see `Proposals`.
 
-    (h, w) covers the image without the padding of the network's input.
+    Returns:
+        (N, h, w) probabilities, the (H, W) image pixels that they span, (N,) level scores.
     """
     height, width = int(image.shape[1]), int(image.shape[2])
-    batch = teacher.preprocess([resize.image(image)])
-    raw = teacher(batch)
+    raw = teacher(teacher.preprocess([resize.image(image)]))
     own = not teacher.settings.parity
-    answer = prompt(
-        raw, 0, resize.points(points, height, width), labels, own_point=own, neighbours=1 if own else 0
-    )
+    inputs = resize.points(points, height, width)
+    answer = prompt(raw, 0, inputs, labels, own_point=own, neighbours=1 if own else 0)
     input_h, input_w = resize.size(height, width)
-    stride = teacher.settings.mask_stride
-    # Beyond the last whole mask pixel lies padding; a partly filled pixel stays.
-    probs = answer.probs[:, : -(-input_h // stride), : -(-input_w // stride)]
-    if input_h % stride or input_w % stride:
-        probs = F.interpolate(answer.probs[None], scale_factor=stride, mode="bilinear", align_corners=False)[
-            0, :, :input_h, :input_w
-        ]
-    return probs, answer.score
+    span = (raw.image_size[0] * height / input_h, raw.image_size[1] * width / input_w)
+    return answer.probs, span, answer.score
 
 
 def refine_crops(
     refiner: Refiner, image: Tensor, rough: Tensor, windows: Tensor, points: Tensor, labels: Tensor
 ) -> Tensor:
-    """Refined probabilities (N, S, S) of rough crops (N, S, S) of one normalised image, in batches of crops."""
+    """Refined probabilities (N, S, S) of rough crops (N, S, S) of one normalised image, batch by batch."""
     settings = refiner.settings
     parts = []
     for rows in torch.arange(len(windows)).split(CROPS):
@@ -175,9 +164,11 @@ def refine_crops(
     return torch.cat(parts)
 
 
-def full_size(probs: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps (N, h, w) to (N, H, W) float32, bilinear."""
-    return F.interpolate(probs[None].float(), size=size, mode="bilinear", align_corners=False)[0]
+def full_size(proposals: Proposals, rows: Tensor) -> Tensor:
+    """Rough probabilities (n, H, W) float32 of some of the points, bilinear."""
+    height, width = proposals.rough_size
+    windows = torch.tensor([[0.0, 0.0, width, height]]).expand(len(rows), 4)
+    return paste(proposals.rough[rows], windows, proposals.size)
 
 
 @torch.inference_mode()
@@ -193,7 +184,7 @@ def decide(proposals: Proposals, rules: PseudoRules) -> Instances:
     owner = torch.full(size, -1)
     masks = torch.zeros((count, *size), dtype=torch.bool)
     confidence = torch.zeros(count)
-    for rows in torch.arange(count).split(CHUNK):
+    for rows in torch.arange(count).split(CHUNK) if count else ():
         blend, agreement = blended(proposals, rows, rules)
         masks[rows] = blend > rules.mask_threshold
         confidence[rows] = confidences(blend, agreement, proposals, rows, rules)
@@ -223,7 +214,7 @@ def blended(proposals: Proposals, rows: Tensor, rules: PseudoRules) -> tuple[Ten
 
     Where the refined mask is empty the rough one is kept.
     """
-    rough = full_size(proposals.rough[rows], proposals.size)
+    rough = full_size(proposals, rows)
     if proposals.refined is None:
         return rough, torch.ones(len(rows))
     refined = paste(proposals.refined[rows], proposals.windows[rows], proposals.size)
