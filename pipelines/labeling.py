@@ -15,7 +15,7 @@ from wssis.data.coco import Annotation, CocoData, ImageRecord
 from wssis.data.images import read_image
 from wssis.data.transforms import ResizeSettings
 from wssis.instances import Instances
-from wssis.labeler import Labeler, Proposals, full_size, rough_masks
+from wssis.labeler import Labeler, Proposals
 from wssis.metrics import mask_iou, to_coco_results
 from wssis.models.solov2 import SOLOv2
 from wssis.predictor import Predictor
@@ -26,15 +26,14 @@ IMAGES = 64  # images whose predictions are in memory at once
 
 
 def prompts(record: ImageRecord) -> Prompts:
-    """Points, labels and annotation ids of an image's objects; where none was given, centres of masks."""
-    objects = record.instances(with_masks=False)
-    assert objects.ids is not None
-    points = objects.points
-    if points is None:
-        masks = record.instances().masks
-        centres = [rle_api.inner_point(mask) or (0.0, 0.0) for mask in (() if masks is None else masks)]
-        points = torch.tensor(centres, dtype=torch.float32).reshape(-1, 2)
-    return points, objects.labels, objects.ids
+    """Points, labels and annotation ids of an image's objects; the mask's centre where no point is."""
+    objects = record.objects
+    points = [item.point or (item.rle and rle_api.inner_point(item.rle)) or (0.0, 0.0) for item in objects]
+    return (
+        torch.tensor(points, dtype=torch.float32).reshape(-1, 2),
+        torch.tensor([item.label for item in objects], dtype=torch.int64),
+        torch.tensor([item.id for item in objects], dtype=torch.int64),
+    )
 
 
 def each_image(data: CocoData, name: str) -> Iterator[tuple[ImageRecord, Tensor, Prompts]]:
@@ -45,28 +44,30 @@ def each_image(data: CocoData, name: str) -> Iterator[tuple[ImageRecord, Tensor,
             meter.step()
 
 
-def rough_dataset(teacher: SOLOv2, resize: ResizeSettings, data: CocoData, name: str) -> CocoData:
-    """The teacher's masks for the points of `data`, under the ids of its annotations."""
-    images = []
-    for record, image, (points, labels, ids) in each_image(data, name):
-        probs, scores = rough_masks(teacher, resize, image, points, labels)
-        rles = [
-            rle
-            for part in probs.split(CHUNK)
-            for rle in rle_api.encode(full_size(part, record.size).cpu() > 0.5)
-        ]
-        annotations = tuple(
-            Annotation(int(i), int(label), rle, tuple(point.tolist()), score=float(score))
-            for i, label, rle, point, score in zip(ids, labels, rles, points, scores, strict=True)
-        )
-        images.append(replace(record, annotations=annotations))
-    return replace(data, images=tuple(images), path=None)
-
-
 def proposals(labeler: Labeler, data: CocoData, name: str) -> Iterator[tuple[ImageRecord, Proposals]]:
     """What teacher and refiner say of the points of every image."""
     for record, image, (points, labels, ids) in each_image(data, name):
         yield record, labeler.propose(image, points, labels, ids)
+
+
+def rough_dataset(teacher: SOLOv2, resize: ResizeSettings, data: CocoData, name: str) -> CocoData:
+    """The teacher's masks for the points of `data`, under the ids of its annotations."""
+    images = []
+    for record, given in proposals(Labeler(teacher, None, resize), data, name):
+        assert given.ids is not None
+        rles = [
+            rle
+            for rows in torch.arange(len(given.points)).split(CHUNK)
+            if len(rows)
+            for rle in rle_api.encode(full_size(given, rows) > 0.5)
+        ]
+        columns = given.ids.tolist(), given.labels.tolist(), rles, given.points.tolist(), given.score.tolist()
+        annotations = tuple(
+            Annotation(i, label, rle, (x, y), score=score)
+            for i, label, rle, (x, y), score in zip(*columns, strict=True)
+        )
+        images.append(replace(record, annotations=annotations))
+    return replace(data, images=tuple(images), path=None)
 
 
 def labelled(record: ImageRecord, decided: Instances) -> ImageRecord:
@@ -77,25 +78,19 @@ def labelled(record: ImageRecord, decided: Instances) -> ImageRecord:
     assert decided.ids is not None
     given = decided.masks.flatten(1).any(1)
     masks = torch.where(given[:, None, None], decided.masks, ignore_regions(decided, ~given))
-    annotations = tuple(
-        Annotation(
-            int(i),
-            int(label),
-            rle,
-            (float(point[0]), float(point[1])),
-            extra={"confidence": round(float(score), 4), **({} if known else {"ignore": True})},
-        )
-        for i, label, rle, point, score, known in zip(
-            decided.ids,
-            decided.labels,
-            rle_api.encode(masks),
-            decided.points,
-            decided.scores,
-            given,
-            strict=True,
-        )
+    columns = (
+        decided.ids.tolist(),
+        decided.labels.tolist(),
+        rle_api.encode(masks),
+        decided.points.tolist(),
+        decided.scores.tolist(),
+        given.tolist(),
     )
-    return replace(record, annotations=annotations)
+    annotations = []
+    for i, label, rle, (x, y), score, known in zip(*columns, strict=True):
+        extra = {"confidence": round(score, 4)} | ({} if known else {"ignore": True})
+        annotations.append(Annotation(i, label, rle, (x, y), extra=extra))
+    return replace(record, annotations=tuple(annotations))
 
 
 def ignore_regions(decided: Instances, ignored: Tensor) -> Tensor:

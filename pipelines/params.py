@@ -17,9 +17,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipelines import paths
-from pipelines.sections import Params, Section
+from pipelines.sections import Params, Section, TunedPseudo
 from wssis.errors import InputError
 from wssis.files import atomic_path
+from wssis.labeler import PseudoRules
 
 Kind = TypeVar("Kind", bound=Section)
 
@@ -34,9 +35,9 @@ def read_yaml(path: str | Path) -> Any:
         text = Path(path).read_text(encoding="utf-8")
         return YAML(typ="safe", pure=True).load(text)
     except FileNotFoundError:
-        raise InputError(
-            "does not exist", where=path, remedy="Run `wssis preset shapes` in the project's folder"
-        ) from None
+        remedy = "Run `wssis preset shapes` in the project's folder"
+        remedy = remedy if Path(path).name == paths.PARAMS.name else "Run `dvc repro`, which writes it"
+        raise InputError("does not exist", where=path, remedy=remedy) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot be read ({error})", where=path) from error
     except MarkedYAMLError as error:
@@ -65,6 +66,23 @@ def load_params(path: str | Path = paths.PARAMS) -> Params:
         InputError: unknown key, wrong type, value out of range, or not YAML; names file and key.
     """
     return parse(read_yaml(path), Params, where=path)
+
+
+def rules_in_force(params: Params) -> PseudoRules:
+    """Rules for pseudo-labels: those that the stage tune wrote, or with `use_tuned: false` those of params."""
+    if not params.tune.use_tuned:
+        return params.pseudo
+    return parse(read_yaml(paths.TUNED_PSEUDO), TunedPseudo, where=paths.TUNED_PSEUDO).pseudo
+
+
+def differences(old: Params, new: Params) -> list[str]:
+    """A line for each key whose value differs."""
+    before, after = flatten(old), flatten(new)
+    return [
+        f"{key}: {before.get(key, '–')} -> {after.get(key, '–')}"
+        for key in [*before, *(key for key in after if key not in before)]
+        if before.get(key) != after.get(key)
+    ]
 
 
 def parse(values: Any, kind: type[Kind], where: str | Path) -> Kind:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
@@ -67,6 +68,8 @@ def _log(name: str, kind: str, staged: Path, run_id: str) -> int:
 
     mlflow.set_tracking_uri(store_uri())
     mlflow.set_registry_uri(store_uri())
+    # The signature is given below; hints and examples, which MLflow would rather have, add nothing to it.
+    warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")
     with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run_id):
         code = []
         for package in ("wssis", "pipelines"):
@@ -75,7 +78,6 @@ def _log(name: str, kind: str, staged: Path, run_id: str) -> int:
         info = mlflow.pyfunc.log_model(
             name=kind,
             python_model=str(CODE / "pipelines" / "serving.py"),
-            model_config={"kind": kind},
             artifacts={"model": str(staged)},
             code_paths=code,
             signature=ModelSignature(inputs=_inputs(kind)),

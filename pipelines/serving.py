@@ -1,75 +1,85 @@
 """The registered models as MLflow runs them (models from code): `wssis-student` and `wssis-labeler`.
 
-MLflow executes this file on load; `model_config["kind"]` says which of the two it is. Nothing is unpickled.
+MLflow executes this file on load. Which of the two a version is, its files say. Nothing is unpickled.
 """
 
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 import torch
 from mlflow.pyfunc import PythonModel
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from pipelines.models import load_labeler_folder, load_predictor
+from pipelines.models import RULES, load_labeler_folder, load_predictor
 from wssis.errors import InputError
 from wssis.metrics import to_coco_results
 
+Results = list[dict[str, Any]]
 
-class Student(PythonModel):
-    """Images to instances.
 
-    Input: a table (or list of dicts) with a column `image`, the bytes of a PNG or JPEG file. Output: for
-    each row a list of COCO results (`image_id` is the row's number), best score first.
-    """
+class Student:
+    """Images to instances: a row's `image` (bytes of a PNG or JPEG) to COCO results, best score first."""
 
-    def load_context(self, context: Any) -> None:
-        """Read the network."""
-        self.predictor, self.categories = load_predictor(context.artifacts["model"])
+    def __init__(self, folder: Path) -> None:
+        self.predictor, self.categories = load_predictor(folder)
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        images = [decode_image(row["image"]) for row in rows(model_input)]
-        found = self.predictor.predict(images)
+    def answer(self, rows: list[dict[str, Any]]) -> list[Results]:
+        """A list of COCO results for each row; `image_id` is the row's number."""
+        found = self.predictor.predict([decode_image(row["image"]) for row in rows])
         return [to_coco_results(instances, n, self.categories) for n, instances in enumerate(found)]
 
 
-class PointLabeler(PythonModel):
+class PointLabeler:
     """Images and points to one mask a point.
 
-    Input: columns `image` and `points`, the latter a list of `{"x", "y", "class"}`: pixels and a class
-    name. Output: for each row a list with a COCO result a point, in their order, `score` being the
-    confidence; an undecided point has `"ignore": true` and an empty mask.
+    A row holds `image` (bytes of a PNG or JPEG file) and `points`, a list of `{"x", "y", "class"}`: pixels
+    and a class name. Its answer has a COCO result a point, in their order, `score` being the confidence; an
+    undecided point has `"ignore": true` and an empty mask.
     """
 
+    def __init__(self, folder: Path) -> None:
+        self.labeler, self.categories = load_labeler_folder(folder)
+        self.labels = {category.name: n for n, category in enumerate(self.categories)}
+
+    def answer(self, rows: list[dict[str, Any]]) -> list[Results]:
+        """A list of COCO results for each row; `image_id` is the row's number."""
+        return [self.answer_one(row, number) for number, row in enumerate(rows)]
+
+    def answer_one(self, row: dict[str, Any], number: int) -> Results:
+        """COCO results of a row."""
+        image = decode_image(row["image"])
+        points = [checked(point, self.labels, image, number) for point in row["points"]]
+        xy = torch.tensor([point[:2] for point in points], dtype=torch.float32).reshape(-1, 2)
+        decided = self.labeler.label(
+            image, xy, torch.tensor([point[2] for point in points], dtype=torch.int64)
+        )
+        assert decided.masks is not None
+        results = to_coco_results(decided, number, self.categories)
+        for result, mask in zip(results, decided.masks, strict=True):
+            if not mask.any():
+                result["ignore"] = True
+        return results
+
+
+class Served(PythonModel):
+    """What MLflow calls."""
+
     def load_context(self, context: Any) -> None:
-        """Read teacher and refiner."""
-        self.labeler, self.categories = load_labeler_folder(context.artifacts["model"])
+        """Read the networks of a version."""
+        folder = Path(context.artifacts["model"])
+        self.model = PointLabeler(folder) if (folder / RULES).exists() else Student(folder)
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        labels = {category.name: n for n, category in enumerate(self.categories)}
-        answers = []
-        for number, row in enumerate(rows(model_input)):
-            image = decode_image(row["image"])
-            points = [checked(point, labels, image, number) for point in row["points"]]
-            xy = torch.tensor([point[:2] for point in points], dtype=torch.float32).reshape(-1, 2)
-            classes = torch.tensor([point[2] for point in points], dtype=torch.int64)
-            decided = self.labeler.label(image, xy, classes)
-            assert decided.masks is not None
-            results = to_coco_results(decided, number, self.categories)
-            for result, mask in zip(results, decided.masks, strict=True):
-                if not mask.any():
-                    result["ignore"] = True
-            answers.append(results)
-        return answers
-
-
-def rows(model_input: Any) -> list[dict[str, Any]]:
-    """Rows of a pandas table, or a list of dicts as it is."""
-    return model_input.to_dict("records") if hasattr(model_input, "to_dict") else list(model_input)
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> list[Results]:
+        """The answer to each row of a table."""
+        rows: list[Any] = model_input.to_dict("records")
+        return self.model.answer(rows)
 
 
 def decode_image(data: bytes) -> Tensor:
@@ -105,8 +115,4 @@ def checked(
     return x, y, labels[name]
 
 
-KINDS = {"student": Student, "labeler": PointLabeler}
-
-mlflow.models.set_model(
-    KINDS[mlflow.models.ModelConfig(development_config={"kind": "student"}).get("kind")]()
-)
+mlflow.models.set_model(Served())

@@ -62,8 +62,9 @@ def search(
     rows: list[dict[str, Any]] = []
 
     def run(trial: optuna.Trial) -> float:
+        # Four digits: the best is read by people, and DVC need not see noise as a change.
         tried: dict[str, Any] = {
-            name: trial.suggest_float(name, low, high) for name, (low, high) in SPACE.items()
+            name: round(trial.suggest_float(name, low, high), 4) for name, (low, high) in SPACE.items()
         }
         value = objective(defaults if trial.number == 0 else replace(defaults, **tried))
         best = max([value, *(row["value"] for row in rows)])
@@ -72,6 +73,7 @@ def search(
         return value
 
     study.optimize(run, n_trials=n_trials)
-    best = study.best_trial
-    rules = defaults if best.number == 0 else replace(defaults, **best.params)
-    return Study(rules, rows)
+    best_row = rows[study.best_trial.number]
+    if best_row["trial"] == 0:
+        return Study(defaults, rows)
+    return Study(replace(defaults, **{name: best_row[name] for name in SPACE}), rows)

@@ -6,8 +6,7 @@ from dataclasses import replace
 from pipelines import paths
 from pipelines.labeling import labelled, proposals
 from pipelines.models import load_labeler
-from pipelines.params import parse, read_yaml
-from pipelines.sections import TunedPseudo
+from pipelines.params import rules_in_force
 from pipelines.stage import Stage, run
 from wssis.data.coco import save_coco
 from wssis.labeler import decide
@@ -15,9 +14,7 @@ from wssis.labeler import decide
 
 def pseudo(stage: Stage) -> None:
     """Label; beside the labels keep what each point would get with no point left out."""
-    params = stage.params
-    tuned = parse(read_yaml(paths.TUNED_PSEUDO), TunedPseudo, paths.TUNED_PSEUDO)
-    rules = tuned.pseudo if params.tune.use_tuned else params.pseudo
+    rules = rules_in_force(stage.params)
     every = replace(rules, min_confidence=0.0)
     rough = replace(every, refined_weight=0.0)
     labeler, _ = load_labeler(paths.TEACHER, paths.REFINER, rules, stage.device)

@@ -4,9 +4,8 @@ import json
 import sys
 
 from pipelines import paths, registry
-from pipelines.params import parse, read_yaml
+from pipelines.params import rules_in_force
 from pipelines.provenance import dvc_inputs, git_state
-from pipelines.sections import TunedPseudo
 from pipelines.stage import Stage, run
 from wssis.files import write_json
 
@@ -21,8 +20,7 @@ def register(stage: Stage) -> None:
         )
         return
     params = stage.params
-    tuned = parse(read_yaml(paths.TUNED_PSEUDO), TunedPseudo, paths.TUNED_PSEUDO)
-    rules = tuned.pseudo if params.tune.use_tuned else params.pseudo
+    rules = rules_in_force(params)
     tags = json.loads(paths.METRICS_SUMMARY.read_text()) | json.loads(paths.METRICS_PSEUDO.read_text())
     tags |= {f"dvc/{path}": md5 for path, md5 in dvc_inputs(stage.name).items()}
     tags["git.commit"], tags["git.dirty"] = git_state()

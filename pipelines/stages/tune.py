@@ -40,7 +40,9 @@ def tune(stage: Stage) -> None:
 
         study = search(objective, defaults, n_trials, params.seed, on_trial)
     write_yaml(
-        paths.TUNED_PSEUDO, asdict(study.rules), "Written by the stage tune; in force with tune.use_tuned."
+        paths.TUNED_PSEUDO,
+        {"pseudo": asdict(study.rules)},
+        "Written by the stage tune; in force with tune.use_tuned.",
     )
     write_csv(paths.PLOT_TUNE, study.rows or [dict.fromkeys(KEYS, 0.0)])
     if study.rows:

@@ -1,0 +1,127 @@
+"""The `wssis` command. Heavy modules are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from pipelines import paths
+
+MODEL_HELP = "a folder such as models/student, or a registered model such as models:/wssis-student@candidate"
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a call in one line, and exits with 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line and leave."""
+        print(f"wssis: {message}. See `{self.prog} --help`", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code (0 done, 2 wrong input or call, 1 anything else)."""
+    options = build_parser().parse_args(arguments)
+    from pipelines.stage import exit_code
+
+    return exit_code(lambda: options.run(options))
+
+
+def build_parser() -> Parser:
+    """All commands and their options."""
+    parser = Parser(
+        prog="wssis",
+        description="Instance segmentation from a few masks and many points. "
+        "`dvc repro` runs the pipeline; these commands prepare it and use what it made.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    command = commands.add_parser("preset", help="put presets/NAME.yaml in force as params.yaml")
+    command.add_argument("name", metavar="NAME", help="shapes, nuclei, coco-05p, ... (the files in presets/)")
+    command.set_defaults(run=preset)
+
+    command = commands.add_parser("predict", help="instances of images, or masks of points in them")
+    command.add_argument("images", metavar="IMAGE", nargs="+", help="image files or folders")
+    command.add_argument(
+        "--model", required=True, help=f"{MODEL_HELP}; with --points the folder models, or the labeler"
+    )
+    command.add_argument("--points", metavar="FILE", help="one mask for each of these points (.csv, .json)")
+    command.add_argument("--out", metavar="JSON", required=True, help="COCO JSON to write")
+    command.add_argument("--draw", metavar="DIR", help="also draw the instances, a PNG an image")
+    command.set_defaults(run=predict)
+
+    command = commands.add_parser("evaluate", help="mask AP of a model on images with COCO annotations")
+    command.add_argument("--model", required=True, help=MODEL_HELP)
+    command.add_argument("--images", metavar="DIR", required=True, help="folder of the images")
+    command.add_argument("--annotations", metavar="JSON", required=True, help="COCO instance JSON")
+    command.add_argument("--out", metavar="JSON", required=True, help="metrics to write")
+    command.set_defaults(run=evaluate)
+
+    command = commands.add_parser("ui", help="MLflow's pages on this machine: runs, pictures, models")
+    command.add_argument("--port", type=int, default=5000, help="default 5000")
+    command.set_defaults(run=ui)
+    return parser
+
+
+def preset(options: argparse.Namespace) -> None:
+    """Show what changes in params.yaml and replace it."""
+    from pipelines.params import differences, load_params
+    from wssis.errors import InputError
+    from wssis.files import write_text
+
+    names = sorted(path.stem for path in paths.PRESETS.glob("*.yaml"))
+    if not names:
+        raise InputError(
+            "expected presets, found none", where=paths.PRESETS, remedy="Run it in the project's folder"
+        )
+    if options.name not in names:
+        raise InputError(
+            f"expected one of {', '.join(names)}, found {options.name}",
+            where="preset",
+            remedy="Name one of them",
+        )
+    source = paths.PRESETS / f"{options.name}.yaml"
+    new = load_params(source)
+    if paths.PARAMS.exists():
+        try:
+            changes = differences(load_params(paths.PARAMS), new)
+        except InputError as error:
+            changes = [f"(replaces a file that was wrong: {error})"]
+        for line in changes or ["nothing changes"]:
+            print(f"  {line}")
+    write_text(paths.PARAMS, source.read_text(encoding="utf-8"))
+    print(f"{paths.PARAMS} is now {source}. `dvc repro` runs it.")
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Write instances of images as COCO JSON."""
+    from pipelines.commands import predict_images
+
+    predict_images(options.images, options.model, options.points, options.out, options.draw)
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Write the AP of a model."""
+    from pipelines.commands import evaluate_model
+
+    evaluate_model(options.model, options.images, options.annotations, options.out)
+
+
+def ui(options: argparse.Namespace) -> None:
+    """Become MLflow's server on the project's store; only this machine can reach it."""
+    from pipelines.tracking import open_store, store_uri
+
+    open_store()
+    # MLflow's own job workers triple memory and start-up and are not needed to look at runs.
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+    words = ["ui", "--workers", "1", "--host", "127.0.0.1", "--port", str(options.port)]
+    os.chdir(paths.project_root())
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *words, "--backend-store-uri", store_uri()])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
