@@ -73,18 +73,33 @@ def pixels(rle: Rle) -> NDArray[np.int64]:
     return np.stack(np.divmod(flat, rle["size"][0]), 1)
 
 
-def inner_point(rle: Rle) -> tuple[float, float] | None:
-    """Centre of mass (x, y) of a mask if it is on it, else the middle of its nearest pixel; None if empty.
+def centre_of_mass(rle: Rle) -> tuple[float, float] | None:
+    """Mean index + 0.5 of a mask's pixels, (x, y): pixel i covers [i, i + 1). None if it is empty.
 
-    Pixel i covers [i, i + 1), so the centre is the mean index + 0.5.
+    From the runs alone: the columns of all pixels before pixel n of H-high columns sum to
+    H q (q - 1) / 2 + q r, with q = n div H, r = n mod H.
     """
-    middles = pixels(rle) + 0.5
-    if len(middles) == 0:
+    height, ends = rle["size"][0], run_ends(rle)
+    starts, ends = ends[:-1:2], ends[1::2]
+    count = int((ends - starts).sum())
+    if count == 0:
         return None
-    centre = middles.mean(0)
-    if not contains(rle, centre[None])[0]:
-        centre = middles[((middles - centre) ** 2).sum(1).argmin()]
-    return float(centre[0]), float(centre[1])
+    flat = int(((ends - starts) * (starts + ends - 1)).sum()) // 2
+    columns = 0
+    for sign, bound in ((1, ends), (-1, starts)):
+        whole, rest = np.divmod(bound, height)
+        columns += sign * int((height * (whole * (whole - 1) // 2) + whole * rest).sum())
+    return columns / count + 0.5, (flat - height * columns) / count + 0.5
+
+
+def inner_point(rle: Rle) -> tuple[float, float] | None:
+    """Centre of mass (x, y) of a mask if it is on it, else the middle of its nearest pixel; None if empty."""
+    centre = centre_of_mass(rle)
+    if centre is None or contains(rle, np.array([centre]))[0]:
+        return centre
+    middles = pixels(rle) + 0.5
+    x, y = middles[((middles - centre) ** 2).sum(1).argmin()]
+    return float(x), float(y)
 
 
 def from_polygons(polygons: Sequence[Any], size: tuple[int, int]) -> Rle:
@@ -125,7 +140,7 @@ def from_runs(runs: Sequence[Any], size: tuple[int, int]) -> Rle:
 def sound(counts: Sequence[str], pixels: Sequence[int]) -> NDArray[np.bool_]:
     """Which compressed counts are well formed and cover exactly as many pixels as their image has.
 
-    pycocotools decodes others into uninitialised memory. All strings are read at once (about 2 µs each):
+    pycocotools decodes others into uninitialised memory. Strings are read a thousand at once:
     5 bits a character, bit 5 says that the number goes on, bit 4 of its last character is the sign, and
     from the fourth number on each is the difference to the last but one.
 
@@ -137,7 +152,7 @@ def sound(counts: Sequence[str], pixels: Sequence[int]) -> NDArray[np.bool_]:
         (N,) bool.
     """
     good = np.array([text.isascii() and len(text) > 0 for text in counts], dtype=bool)
-    chunk = 50_000  # bounds the memory for the expanded numbers
+    chunk = 1000  # so that the expanded numbers stay in the cache
     for begin in range(0, len(counts), chunk):
         rows = (begin + np.flatnonzero(good[begin : begin + chunk])).tolist()
         if rows:
