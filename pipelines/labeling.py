@@ -15,7 +15,7 @@ from wssis.data.coco import Annotation, CocoData, ImageRecord
 from wssis.data.images import read_image
 from wssis.data.transforms import ResizeSettings
 from wssis.instances import Instances
-from wssis.labeler import Labeler, Proposals
+from wssis.labeler import Labeler, Proposals, full_size
 from wssis.metrics import mask_iou, to_coco_results
 from wssis.models.solov2 import SOLOv2
 from wssis.predictor import Predictor
