@@ -6,7 +6,6 @@ the image, pixel i covers [i, i + 1)), alone (a weak label) or with a segmentati
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,7 +17,6 @@ from torch import Tensor
 
 from wssis.data import rle as rle_api
 from wssis.data.rle import Rle
-from wssis.files import write_json
 from wssis.instances import Instances
 
 
@@ -197,46 +195,10 @@ def save_coco(data: CocoData, path: str | Path) -> None:
 
     Annotations with a mask get `segmentation` (compressed RLE), `bbox`, `area`; those known by their point
     only have none of the three. `info.image_dir` is relative if the folder is under the current directory.
+
+    Raises:
+        InputError: the disk is full, the folder cannot be written, or a field in `extra` is no JSON.
     """
-    annotations = [
-        _annotation_json(item, image.id, data.categories[item.label].id)
-        for image in data.images
-        for item in image.annotations
-    ]
-    images = [
-        {"id": image.id, "file_name": image.file_name, "height": image.height, "width": image.width}
-        for image in data.images
-    ]
-    write_json(
-        path,
-        {
-            "info": {"image_dir": _portable(data.image_dir)},
-            "categories": [{"id": item.id, "name": item.name} for item in data.categories],
-            "images": images,
-            "annotations": annotations,
-        },
-    )
+    from wssis.data.coco_write import write
 
-
-def _annotation_json(item: Annotation, image_id: int, category_id: int) -> dict[str, Any]:
-    record: dict[str, Any] = {"id": item.id, "image_id": image_id, "category_id": category_id}
-    if item.rle is not None:
-        counts = item.rle["counts"]
-        record["segmentation"] = {
-            "size": [int(side) for side in item.rle["size"]],
-            "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts,
-        }
-        record["bbox"] = rle_api.bounding_box(item.rle)
-        record["area"] = rle_api.area(item.rle) if item.area is None else item.area
-    if item.point is not None:
-        record["point"] = [float(value) for value in item.point]
-    record["iscrowd"] = int(item.crowd)
-    if item.score is not None:
-        record["score"] = float(item.score)
-    return {**item.extra, **record}
-
-
-def _portable(folder: str) -> str:
-    absolute = os.path.abspath(folder)
-    relative = os.path.relpath(absolute)
-    return absolute if relative.split(os.sep)[0] == os.pardir else relative
+    write(data, Path(path))

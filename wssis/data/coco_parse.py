@@ -49,7 +49,8 @@ class _Parser:
 
     def read(self) -> dict[str, Any]:
         try:
-            document = json.loads(self.path.read_bytes())
+            # NaN and Infinity are no JSON, yet some programs write them: for "not known", read as such.
+            document = json.loads(self.path.read_bytes(), parse_constant=lambda name: None)
         except FileNotFoundError:
             self.fail("expected a COCO JSON file, found none", remedy="Check the path")
         except OSError as error:

@@ -106,9 +106,9 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except (FileNotFoundError, NotADirectoryError) as error:
         remedy = "Check file_name in the annotations" if path.parent.is_dir() else "Check the image folder"
         raise InputError("expected an image, found no such file", where=path, remedy=remedy) from error
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a name that the file system cannot encode
         raise InputError(
-            f"expected an image, found what cannot be read ({error.strerror})",
+            f"expected an image, found what cannot be read ({error})",
             where=path,
             remedy="Check the path and its permissions",
         ) from error

@@ -380,12 +380,29 @@ def test_what_is_no_json_is_named(load, text):
     assert error.value.remedy
 
 
-@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999"])
 def test_numbers_that_are_none(load, value):
-    for record in ({"segmentation": [[1, 2, 3, "@", 5, 6]]}, {"point": [1, "@"]}, MASK | {"score": "@"}):
+    for record in ({"segmentation": [[1, 2, 3, "@", 5, 6]]}, {"point": [1, "@"]}):
         text = json.dumps(document(record)).replace('"@"', value)
         with pytest.raises(InputError, match="annotation 1"):
             load(text.encode())
+
+
+def test_nan_in_a_field_that_may_be_missing_means_missing(load, tmp_path):
+    record = MASK | {"score": "@", "area": "@", "confidence": "@"}
+    data = load(json.dumps(document(record)).replace('"@"', "NaN").encode())
+    (annotation,) = data.images[0].annotations
+    assert (annotation.score, annotation.area, annotation.extra) == (None, None, {"confidence": None})
+    save_coco(data, tmp_path / "out.json")
+
+
+def test_what_cannot_be_written_is_named_and_the_old_file_stays(load, tmp_path):
+    text = json.dumps(document(MASK, MASK | {"depth": "@"})).replace('"@"', "1e999")
+    data = load(text.encode())
+    (tmp_path / "out.json").write_text("old")
+    with pytest.raises(InputError, match=r"data\.json, annotation 2: .*JSON"):
+        save_coco(data, tmp_path / "out.json")
+    assert (tmp_path / "out.json").read_text() == "old"
 
 
 def test_missing_file_and_folder(tmp_path):
