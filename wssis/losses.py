@@ -92,7 +92,7 @@ class _KernelDice(torch.autograd.Function):
             p, t = (part @ features).sigmoid_(), masks[rows].to(features.dtype)
             slope = p * (1 - p) if of_features is not None else p  # dp / dlogit
             if keep is not None:
-                p, t, slope = p * keep, t * keep, slope * keep
+                p, t = p * keep, t * keep  # so that the slope counts for nothing there
             both = torch.linalg.vecdot(p, t)
             squares = torch.linalg.vecdot(p, p) + torch.linalg.vecdot(t, t) + _SMOOTH
             total += (1 - 2 * both / squares).sum()

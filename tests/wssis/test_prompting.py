@@ -197,7 +197,7 @@ def test_a_point_off_its_objects_centre_cell(make_scene):
 
 
 def test_a_mask_that_misses_its_point_is_kept_with_a_low_score(make_scene):
-    raw = make_scene(blobs()[2:], labels=[0], cells=[2 * 8 + 5])
+    raw = make_scene(blobs()[2:], labels=[0], cells=[2 * 8 + 5], sure=[20.0])  # 0 at the point in float32
     point, label = torch.tensor([[82.0, 33.0]]), torch.tensor([0])
     paper, ours = (prompt(raw, 0, point, label, own_point=own) for own in (False, True))
     assert paper.score.item() > 0.9
@@ -236,6 +236,8 @@ def test_the_first_level_wins_a_tie(make_raw):
     raw.category[:] = 0
     out = prompt(raw, 0, *random_points(20))
     assert out.level.tolist() == [0] * 20
+    around = prompt(raw, 0, *random_points(20), neighbours=1)
+    assert torch.equal(around.cell, out.cell)
 
 
 def test_points_on_and_beyond_the_border_take_the_nearest_cell(make_raw):
