@@ -25,7 +25,8 @@ __all__ = [
     "suppress",
 ]
 
-_CHUNK = 1 << 21  # mask values held at once while cells are scored: 8 MB, about a cache
+_CHUNK = 1 << 21  # mask values held at once while cells are scored: 8 MB, about a processor's cache
+_CHUNK_GPU = 1 << 26
 _RESIZE_CHUNK = 1 << 24  # pixels held at once by each step of a resize: 64 MB
 
 
@@ -68,7 +69,8 @@ def mask_quality(raw: RawMaps, image: int, cells: Tensor, threshold: float = 0.5
     """
     pixels = raw.features.shape[-2] * raw.features.shape[-1]
     areas, sums = [], []
-    for part in cells.split(max(1, _CHUNK // pixels)):
+    chunk = _CHUNK if cells.device.type == "cpu" else _CHUNK_GPU
+    for part in cells.split(max(1, chunk // pixels)):
         inside = F.threshold(raw.mask_logits(image, part).flatten(1).sigmoid_(), threshold, 0.0, inplace=True)
         sums.append(inside.sum(1))
         areas.append(inside.sign_().sum(1))  # several times faster than count_nonzero
