@@ -1,0 +1,121 @@
+"""params.yaml: what is refused, in one line that names the file, the key and a remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.params import differences, flatten, load_params, parse, read_yaml, rules_in_force, write_yaml
+from pipelines.sections import TunedPseudo
+from wssis.errors import InputError
+
+SHIPPED = Path(__file__).parents[2] / "params.yaml"
+
+
+def changed(tmp_path: Path, old: str, new: str) -> Path:
+    text = SHIPPED.read_text()
+    assert old in text
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace(old, new, 1))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("  strong: 0.1", "  strong: 1.5", ("split.strong", "less than 1", "1.5")),
+        ("  strong: 0.1", "  strong: 0", ("split.strong", "greater than 0")),
+        ("  strong: 0.1", "  strong: 'x'", ("split.strong", "number", '"x"')),
+        ("  strong: 0.1", "  strong: .inf", ("split.strong", "finite")),
+        ("  strong: 0.1", "  stong: 0.1", ("split.stong", "unknown key", "Did you mean strong?")),
+        ("seed: 0", "seed: 0\nseed: 1", ("line 4", "duplicate key")),
+        ("seed: 0", "seed: 1.5", ("seed", "integer", "1.5")),
+        ("seed: 0", "seed: true", ("seed", "integer")),
+        ("seed: 0", "sed: 0", ("sed", "unknown key", "Did you mean seed?")),
+        ("  source: shapes", "  source: coco", ("data", "data.train", "source is coco")),
+        ("  source: shapes", "  source: pascal", ("data.source", "'shapes' or 'coco'", "pascal")),
+        ("  train: null", "  train: {annotation: a}", ("data.train", "annotation")),
+        ("    train: 200", "    train: 0", ("data.shapes.train", "greater than or equal to 1", "0")),
+        ("  n_trials: 20", "  n_trials: -1", ("tune.n_trials", "greater than or equal to 0")),
+        ("  mask_threshold: 0.5", "  mask_threshold: 2", ("pseudo", "mask_threshold")),
+        ("  own_point: 0.5", "  own_pont: 0.5", ("pseudo.own_pont", "Did you mean own_point?")),
+        ("  snapshots: [0.5, 0.833]", "  snapshots: [0.9, 0.5]", ("teacher", "ascending")),
+        ("  grids: []\n  ranges: []\n  train", "  grids: [3]\n  ranges: []\n  train", ("levels of teacher",)),
+        ("    nms: matrix", "    nms: soft", ("evaluate.decode.nms", "'matrix'", "soft")),
+        ("  experiment: shapes", "  experiment: ''", ("tracking.experiment",)),
+        ("pseudo:", "pseudo: [", ("line", "expected YAML")),
+        ("prices:", "prices: null\nx:", ("prices",)),
+    ],
+)
+def test_what_does_not_fit_is_one_line(tmp_path: Path, old: str, new: str, words: tuple[str, ...]) -> None:
+    path = changed(tmp_path, old, new)
+    with pytest.raises(InputError) as caught:
+        load_params(path)
+    line = str(caught.value)
+    assert "\n" not in line
+    assert str(path) in line
+    for word in words:
+        assert word in line
+
+
+def test_an_int_will_do_for_a_float_and_yaml_1_2_numbers_are_read(tmp_path: Path) -> None:
+    assert load_params(changed(tmp_path, "    box: 7.0".strip(), "box: 7")).prices.box == 7.0
+    path = changed(tmp_path, "    learning_rate: 0.002", "    learning_rate: 2e-3")
+    assert load_params(path).teacher.train.learning_rate == 0.002
+
+
+def test_a_file_that_is_missing_or_binary(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"does not exist.*wssis preset"):
+        load_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_other_documents_than_a_mapping(tmp_path: Path) -> None:
+    for text in ("", "3", "- 1\n- 2\n", "text"):
+        (tmp_path / "params.yaml").write_text(text)
+        with pytest.raises(InputError):
+            load_params(tmp_path / "params.yaml")
+
+
+def test_params_are_frozen() -> None:
+    params = load_params(SHIPPED)
+    with pytest.raises(Exception, match="frozen"):
+        params.seed = 3
+
+
+def test_flatten_names_leaves() -> None:
+    assert flatten({"a": {"b": 1, "c": [2]}, "d": None}) == {"a.b": 1, "a.c": [2], "d": None}
+    assert flatten(load_params(SHIPPED))["teacher.train.iterations"] > 0
+
+
+def test_differences_are_named_by_key(tmp_path: Path) -> None:
+    other = load_params(changed(tmp_path, "  strong: 0.1", "  strong: 0.5"))
+    assert differences(load_params(SHIPPED), other) == ["split.strong: 0.1 -> 0.5"]
+
+
+def test_tuned_rules_hold_only_where_params_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = load_params(SHIPPED)
+    with pytest.raises(InputError, match=r"tuned/pseudo\.yaml.*dvc repro"):
+        rules_in_force(params)
+    write_yaml("tuned/pseudo.yaml", {"pseudo": {"min_confidence": 0.31}}, "a comment")
+    assert (tmp_path / "tuned/pseudo.yaml").read_text().startswith("# a comment\n")
+    assert rules_in_force(params).min_confidence == 0.31
+    off = params.model_copy(update={"tune": params.tune.model_copy(update={"use_tuned": False})})
+    assert rules_in_force(off) == params.pseudo
+
+
+def test_a_tuned_file_is_checked_as_params_are(tmp_path: Path) -> None:
+    write_yaml(tmp_path / "t.yaml", {"pseudo": {"min_confidence": 3}})
+    with pytest.raises(InputError, match=r"t\.yaml.*min_confidence"):
+        parse(read_yaml(tmp_path / "t.yaml"), TunedPseudo, tmp_path / "t.yaml")
+
+
+def test_the_teachers_own_levels_replace_the_models(tmp_path: Path) -> None:
+    params = load_params(SHIPPED.parent / "presets/coco-05p.yaml")
+    assert params.teacher_model.grids != params.model.grids
+    assert params.teacher_model.backbone == params.model.backbone
+    assert load_params(SHIPPED).teacher_model == load_params(SHIPPED).model
