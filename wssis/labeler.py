@@ -6,6 +6,7 @@ proposals. Every point ends as exactly one mask or one ignore region.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,8 +19,7 @@ from wssis.models.refiner import Refiner
 from wssis.models.solov2 import SOLOv2
 from wssis.prompting import prompt
 
-CHUNK = 32  # objects whose full-size maps are in memory at once
-CROPS = 64  # crops a pass of the refiner
+CHUNK = 32  # objects whose full-size maps and crops are in memory at once
 
 
 @dataclass(frozen=True)
@@ -118,16 +118,21 @@ class Labeler:
         proposals = Proposals(points, labels, ids, size, rough.half(), rough_size, score, None, none)
         if self.refiner is None or not len(points):
             return proposals
-        settings = self.refiner.settings
-        crops, windows = [], []
-        for rows in torch.arange(len(points)).split(CHUNK):
-            masks = full_size(proposals, rows) > 0.5
-            windows.append(crop_windows(masks, points[rows], settings.scale, settings.smallest))
-            crops.append(cut_each(masks, windows[-1], settings.crop))
-        spans = torch.cat(windows)
         pixels = self.refiner.normalise(image)
-        refined = refine_crops(self.refiner, pixels, torch.cat(crops), spans, points, labels)
-        return replace(proposals, refined=refined.half(), windows=spans)
+        refined, windows = refine(
+            self.refiner, pixels, lambda rows: full_size(proposals, rows), points, labels
+        )
+        for _ in range(self.refiner.settings.passes - 1):
+            # A window that a poor rough mask had misplaced is laid again round what the first pass found.
+            last = refined, windows
+            refined, windows = refine(
+                self.refiner,
+                pixels,
+                lambda rows, last=last: paste(last[0][rows], last[1][rows], size),
+                points,
+                labels,
+            )
+        return replace(proposals, refined=refined.half(), windows=windows)
 
 
 @torch.inference_mode()
@@ -143,25 +148,42 @@ def rough_masks(
     raw = teacher(teacher.preprocess([resize.image(image)]))
     own = not teacher.settings.parity
     inputs = resize.points(points, height, width)
-    answer = prompt(raw, 0, inputs, labels, own_point=own, neighbours=1 if own else 0)
+    answer = prompt(raw, 0, inputs, labels, own_point=own)
     input_h, input_w = resize.size(height, width)
     span = (raw.image_size[0] * height / input_h, raw.image_size[1] * width / input_w)
     return answer.probs, span, answer.score
 
 
-def refine_crops(
-    refiner: Refiner, image: Tensor, rough: Tensor, windows: Tensor, points: Tensor, labels: Tensor
-) -> Tensor:
-    """Refined probabilities (N, S, S) of rough crops (N, S, S) of one normalised image, batch by batch."""
+def refine(
+    refiner: Refiner,
+    image: Tensor,
+    probs: Callable[[Tensor], Tensor],
+    points: Tensor,
+    labels: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """One pass of the refiner over all objects of an image, in batches of crops.
+
+    Args:
+        refiner: in evaluation mode.
+        image: (3, H, W) normalised.
+        probs: rows (n,) of the objects to their (n, H, W) probabilities so far.
+        points, labels: (N, 2), (N,).
+
+    Returns:
+        (N, S, S) refined probabilities and the (N, 4) windows that they lie in.
+    """
     settings = refiner.settings
-    parts = []
-    for rows in torch.arange(len(windows)).split(CROPS):
+    refined, windows = [], []
+    for rows in torch.arange(len(points)).split(CHUNK):
+        masks = probs(rows) > 0.5
+        spans = crop_windows(masks, points[rows], settings.scale, settings.smallest)
         channels = point_channels(
-            points, labels, rows, windows[rows], refiner.num_classes, settings.crop, settings.sigma
+            points, labels, rows, spans, refiner.num_classes, settings.crop, settings.sigma
         )
-        pixels = cut(image, windows[rows], settings.crop)
-        parts.append(refiner(pixels, rough[rows], channels).sigmoid())
-    return torch.cat(parts)
+        pixels = cut(image, spans, settings.crop)
+        refined.append(refiner(pixels, cut_each(masks, spans, settings.crop), channels).sigmoid())
+        windows.append(spans)
+    return torch.cat(refined), torch.cat(windows)
 
 
 def full_size(proposals: Proposals, rows: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from wssis.decode import DecodeSettings, area_strides, mask_quality, resize_mask
 from wssis.instances import Instances
 from wssis.rawmaps import RawMaps
 
+_OTHER_POINT = 0.1  # factor of a candidate for each other object's point that its mask holds
+_MOST_OTHERS = 3.0  # more of them tell nothing more, and would end at 0
 _LEAST_AT_POINT = 1e-6  # a mask that misses its point is scored down, not forgotten: it may be the only one
 
 
@@ -73,6 +75,31 @@ def _at_points(raw: RawMaps, image: int, points: Tensor, cells: Tensor) -> Tenso
     return (probs @ weights[:, :, None])[:, :, 0].view(cells.shape)
 
 
+def _point_evidence(
+    raw: RawMaps, image: int, points: Tensor, candidates: Tensor, distinct: Tensor, which: Tensor
+) -> Tensor:
+    """Probability at the own point x 0.1 for every other point inside the mask, (N, L, M).
+
+    Args:
+        candidates: (N, L, M) cells. distinct: (U,) the cells among them, and `which` (N, L, M) it is.
+    """
+    height, width = raw.features.shape[-2:]
+    x = (points[:, 0] * width / raw.image_size[1]).long().clamp(0, width - 1)
+    y = (points[:, 1] * height / raw.image_size[0]).long().clamp(0, height - 1)
+    at_all = raw.features[image][:, y, x].float()  # (C, N)
+    kernels = raw.kernels[image].float()
+    # Each cell once, some at a time: memory grows neither with N^2 nor with N x cells.
+    parts = [
+        (kernels[part] @ at_all > 0).sum(1)
+        for part in distinct.split(max(1, (1 << 22) // max(1, len(points))))
+    ]
+    held = torch.cat(parts)[which] if parts else which
+    own_inside = (kernels[candidates.flatten(1)] @ at_all.T[:, :, None])[:, :, 0].view(candidates.shape) > 0
+    others = (held - own_inside.long()).clamp(max=int(_MOST_OTHERS))
+    own = _at_points(raw, image, points, candidates).clamp(min=_LEAST_AT_POINT)
+    return own * _OTHER_POINT**others
+
+
 @torch.no_grad()
 def prompt(
     raw: RawMaps,
@@ -91,8 +118,9 @@ def prompt(
         labels: (N,) int64 class of each point.
         mask_threshold: maskness is the mean of probabilities greater than this.
         own_point: False: level score = class probability of the point's cell x maskness of its mask, the
-            paper's rule. True: x the mask's probability at the point, so that a mask that misses its own
-            point loses.
+            paper's rule. True: sqrt(class probability) x maskness^2 x what the points say, so that a mask
+            that misses its own point, or swallows those of other objects, loses. (The class is given: its
+            probability only tells whether the cell is one that learnt to answer.)
         neighbours: 1 = the 3 x 3 cells round the point's are asked too, for a point off the centre of its
             object (useful with own_point only).
     """
@@ -100,9 +128,15 @@ def prompt(
     # Points share cells, above all at coarse levels: each mask is looked at once.
     distinct, which = candidates.unique(return_inverse=True)
     _, maskness = mask_quality(raw, image, distinct, mask_threshold)
-    scores = raw.category[image][candidates, labels[:, None, None]].float().sigmoid() * maskness[which]
+    category = raw.category[image][candidates, labels[:, None, None]].float().sigmoid()
     if own_point:
-        scores = scores * _at_points(raw, image, points_xy, candidates).clamp(min=_LEAST_AT_POINT)
+        scores = (
+            category.sqrt()
+            * maskness[which].square()
+            * _point_evidence(raw, image, points_xy, candidates, distinct, which)
+        )
+    else:
+        scores = category * maskness[which]
     level_scores, neighbour = _first_max(scores)
     score, level = _first_max(level_scores)
     cell = candidates.gather(2, neighbour[:, :, None])[:, :, 0].gather(1, level[:, None])[:, 0]

@@ -1,4 +1,4 @@
-"""Training of MaskRefineNet on strong images: crops round rough masks of earlier teachers, true masks as targets."""
+"""Training of MaskRefineNet: crops round rough masks of earlier teachers, true masks as targets."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def loop_prompt(
     """Level scores (N, L), chosen cell (N,) and mask (N, Hm, Wm), one mask at a time."""
     height, width = raw.image_size
     all_scores, cells, masks = [], [], []
-    for (x, y), label in zip(points.tolist(), labels.tolist(), strict=True):
+    for index, ((x, y), label) in enumerate(zip(points.tolist(), labels.tolist(), strict=True)):
         best, scores = (0.0, -1), []
         for (rows, columns), offset in zip(raw.grids, raw.level_offsets(), strict=False):
             row, column = int(y * rows / height), int(x * columns / width)
@@ -85,8 +85,11 @@ def loop_prompt(
                     p = raw.mask_logits(0, torch.tensor([cell]))[0].sigmoid()
                     inside = p > 0.5
                     score = p[inside].mean().item() if inside.any() else 0.0
-                    score *= raw.category[0, cell, label].sigmoid().item()
+                    category = raw.category[0, cell, label].sigmoid().item()
+                    score = score**2 * category**0.5 if own_point else score * category
                     if own_point:
+                        held = p[(points[:, 1] // 4).long(), (points[:, 0] // 4).long()] > 0.5
+                        score *= 0.1 ** min(3, held.sum().item() - held[index].item())
                         place = torch.tensor([[[[2 * x / width - 1, 2 * y / height - 1]]]])
                         at = F.grid_sample(
                             p[None, None], place, mode="bilinear", padding_mode="border", align_corners=False
@@ -177,6 +180,14 @@ def test_a_point_takes_the_mask_that_holds_it(make_scene):
     assert (ours.probs[0] > 0.5)[10, 20]
 
 
+def test_a_mask_that_swallows_the_points_of_others_loses(make_scene):
+    large, small = 64 + 4 + 1, 3 * 8 + 2
+    raw = make_scene(blobs()[:2], labels=[0, 0], cells=[large, small], sure=[5.0, 4.0])
+    points, labels = torch.tensor([[36.0, 52.0], [60.0, 60.0], [70.0, 20.0]]), torch.tensor([0, 0, 0])
+    alone, crowd = (prompt(raw, 0, points[:n], labels[:n]).cell[0].item() for n in (1, 3))
+    assert (alone, crowd) == (large, small)
+
+
 def test_nested_objects_answer_their_own_points(make_scene):
     raw = make_scene(blobs()[:2], labels=[0, 0], cells=[64 + 4 + 1, 3 * 8 + 2])
     points, labels = torch.tensor([[36.0, 52.0], [60.0, 60.0]]), torch.tensor([0, 0])
@@ -256,11 +267,11 @@ def test_the_image_of_a_batch(make_raw):
     assert torch.equal(out.probs, prompt(alone, 0, points, labels).probs)
 
 
-def test_an_answer_does_not_depend_on_the_other_points(make_raw):
+def test_by_the_papers_rule_an_answer_does_not_depend_on_the_other_points(make_raw):
     raw = make_raw()
     points, labels = random_points(300)
-    together = prompt(raw, 0, points, labels)
-    alone = [prompt(raw, 0, points[i : i + 1], labels[i : i + 1]) for i in range(0, 300, 50)]
+    together = prompt(raw, 0, points, labels, own_point=False)
+    alone = [prompt(raw, 0, points[i : i + 1], labels[i : i + 1], own_point=False) for i in range(0, 300, 50)]
     for i, one in zip(range(0, 300, 50), alone, strict=True):
         assert one.cell == together.cell[i]
         torch.testing.assert_close(one.probs[0], together.probs[i])

@@ -24,6 +24,7 @@ class RefinerSettings:
         scale_range: the same in training, drawn anew a crop.
         smallest: least side of a crop in image pixels.
         sigma: of the points' Gaussians, in pixels of the crop.
+        passes: times that a mask is refined (prediction), each on a window round the last.
         residual: add the rough mask to the logits, so that the network begins as "keep it".
     """
 
@@ -37,6 +38,7 @@ class RefinerSettings:
     scale_range: tuple[float, float] = (1.5, 2.5)
     smallest: float = 16.0
     sigma: float = 2.0
+    passes: int = 2
     residual: bool = True
 
     def __post_init__(self) -> None:
@@ -46,6 +48,8 @@ class RefinerSettings:
             )
         if not 1 <= self.scale_range[0] <= self.scale_range[1]:
             raise ValueError("scale_range must be [low, high] with 1 <= low <= high")
+        if self.passes < 1:
+            raise ValueError("passes must be at least 1")
         if self.scale < 1 or self.sigma <= 0 or self.smallest < 4:
             raise ValueError("scale must be at least 1, sigma positive and smallest at least 4 pixels")
 
