@@ -36,6 +36,9 @@ def report(stage: Stage) -> None:
             ("summary", paths.METRICS_SUMMARY),
         )
     }
+    # Once more, since stages that DVC skipped have no run under this parent.
+    pseudo = {f"pseudo/{name}": value for name, value in metrics["pseudo"].items()}
+    stage.tracker.headline(metrics["summary"] | {"teacher_AP": metrics["teacher"]["AP"]} | pseudo)
     tables = [model_table(metrics), label_table(metrics)]
     draw_example(stage, paths.REPORT_EXAMPLE)
     write_text(paths.REPORT_SUMMARY, "\n\n".join(as_markdown(table) for table in tables) + "\n")

@@ -15,3 +15,38 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("store")
     tracking._create_store(folder / "mlflow.db", folder / "mlruns")
     return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an untrained `teacher/` (also a student) and `refiner/` of two classes."""
+    import torch
+
+    from wssis.checkpoint import save_model
+    from wssis.models.refiner import Refiner, RefinerSettings
+    from wssis.models.solov2 import SOLOv2, SOLOv2Settings
+
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    extra = {"resize": {"scale": 1.0, "short": 0, "long": 1333}, "category_ids": [3, 7]}
+    solov2 = SOLOv2Settings(pretrained=False, fpn_channels=16, head_channels=16, mask_channels=8)
+    save_model(folder / "teacher", SOLOv2(solov2, 2), solov2, "solov2", ("cat", "dog"), extra)
+    refiner = RefinerSettings(pretrained=False, width=8)
+    save_model(folder / "refiner", Refiner(refiner, 2), refiner, "refiner", ("cat", "dog"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a.png (80 x 64) and b.png (64 x 64), and a points file beside it."""
+    import numpy as np
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("data") / "images"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, width in (("a", 80), ("b", 64)):
+        Image.fromarray(rng.integers(0, 255, (64, width, 3), dtype=np.uint8)).save(folder / f"{name}.png")
+    points = "file,x,y,class\na.png,70.5,20,dog\na.png,10,10,cat\nb.png,30,30,dog\n"
+    (folder.parent / "points.csv").write_text(points)
+    return folder

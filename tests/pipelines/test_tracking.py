@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
 import subprocess
 import sys
-import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
@@ -163,27 +162,23 @@ def test_a_store_that_is_none_is_wrong_input(empty: Path) -> None:
         open_tracker("split", PARAMS, ())
 
 
+def first_writer(barrier: Any, parent: int) -> None:
+    tracking.dvc_process = lambda: psutil.Process(parent)
+    barrier.wait()
+    open_tracker("split", PARAMS, ()).close()
+
+
 def test_several_processes_may_come_first(empty: Path) -> None:
-    script = textwrap.dedent(f"""
-        import sys, time
-        sys.path.insert(0, {str(ROOT)!r})
-        from pipelines import tracking
-        from pipelines.params import load_params
-        params = load_params({str(ROOT / "params.yaml")!r})
-        while time.time() < float(sys.argv[1]):
-            pass
-        tracking.dvc_process = lambda: __import__("psutil").Process({psutil.Process().pid})
-        tracker = tracking.open_tracker("split", params, ())
-        tracker.close()
-    """)
-    start = str(time.time() + 8)
-    workers = [
-        subprocess.Popen([sys.executable, "-c", script, start], stderr=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
-    errors = [worker.communicate()[1] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0, 0], errors
-    assert len(runs()) == 4  # three children of one parent
+    context = multiprocessing.get_context("fork")  # whatever is imported here need not be again
+    barrier = context.Barrier(4)
+    parent = psutil.Process().pid
+    workers = [context.Process(target=first_writer, args=(barrier, parent)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+    assert [worker.exitcode for worker in workers] == [0, 0, 0, 0]
+    assert len(runs()) == 5  # four children of one parent
     assert not list(empty.glob("*.new"))
 
 

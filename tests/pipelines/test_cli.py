@@ -1,0 +1,195 @@
+"""The `wssis` command: what it writes, and how it says no."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines.cli import main
+from wssis.data.coco import load_coco
+
+ROOT = Path(__file__).parents[2]
+
+
+def fails(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The line of a call that must end with 2 and say so in one line."""
+    try:
+        code = main(words)
+    except SystemExit as leaving:
+        code = leaving.code
+    captured = capsys.readouterr()
+    assert code == 2
+    assert captured.err.startswith("wssis: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(ROOT / "presets", tmp_path / "presets")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_help_is_quick_and_lists_the_commands() -> None:
+    start = time.perf_counter()
+    words = [sys.executable, "-X", "importtime", "-m", "pipelines.cli", "--help"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=True)
+    seconds = time.perf_counter() - start
+    for name in ("preset", "predict", "evaluate", "ui"):
+        assert name in done.stdout
+    assert "torch" not in done.stderr
+    assert "mlflow" not in done.stderr
+    assert seconds < 5  # 0.1 on an idle machine; torch or mlflow would take more
+
+
+def test_wrong_calls_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "COMMAND" in fails(capsys)
+    assert "train" in fails(capsys, "train")
+    assert "--model" in fails(capsys, "predict", "a.png", "--out", "r.json")
+    assert "IMAGE" in fails(capsys, "predict", "--model", "m", "--out", "r.json")
+    assert "--port" in fails(capsys, "ui", "--port", "x")
+
+
+def test_preset_replaces_params_and_shows_what_changes(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["preset", "shapes"]) == 0
+    assert (project / "params.yaml").read_text() == (project / "presets/shapes.yaml").read_text()
+    capsys.readouterr()
+    assert main(["preset", "nuclei"]) == 0
+    out = capsys.readouterr().out
+    assert "data.source: shapes -> coco" in out
+    assert "split.strong" not in out
+    assert (project / "params.yaml").read_text() == (project / "presets/nuclei.yaml").read_text()
+
+
+def test_preset_mends_params_that_are_wrong(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "params.yaml").write_text("seed: x\n")
+    assert main(["preset", "shapes"]) == 0
+    assert "replaces a file that was wrong" in capsys.readouterr().out
+
+
+def test_preset_refuses_what_it_does_not_know(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "params.yaml").write_text("kept")
+    line = fails(capsys, "preset", "coco")
+    assert "coco-05p" in line
+    assert "nuclei" in line
+    assert (project / "params.yaml").read_text() == "kept"
+    shutil.rmtree(project / "presets")
+    assert "presets" in fails(capsys, "preset", "shapes")
+
+
+def test_predict_writes_coco_json(project: Path, models: Path, images: Path) -> None:
+    # An untrained network scores all cells alike and low.
+    shutil.copytree(models / "teacher", project / "student")
+    decode = {"score_threshold": 0.0, "keep_threshold": 0.0, "max_detections": 3, "area_strides": []}
+    (project / "student/decode.json").write_text(json.dumps(decode))
+    words = ["predict", str(images), "--model", "student", "--out", "out/r.json", "--draw", "drawn"]
+    assert main(words) == 0
+    found = load_coco("out/r.json")
+    assert [image.file_name for image in found.images] == ["a.png", "b.png"]
+    assert [(image.height, image.width) for image in found.images] == [(64, 80), (64, 64)]
+    assert [category.id for category in found.categories] == [3, 7]
+    assert found.class_names == ("cat", "dog")
+    assert 0 < found.num_objects <= 6
+    assert all(item.score is not None for image in found.images for item in image.annotations)
+    assert sorted(path.name for path in Path("drawn").iterdir()) == ["a.png", "b.png"]
+
+
+def test_predict_with_points_gives_each_point_a_mask_or_an_ignore_region(
+    project: Path, models: Path, images: Path
+) -> None:
+    points = str(images.parent / "points.csv")
+    assert main(["predict", str(images), "--model", str(models), "--points", points, "--out", "r.json"]) == 0
+    raw = json.loads(Path("r.json").read_text())
+    assert [a["point"] for a in raw["annotations"]] == [[70.5, 20.0], [10.0, 10.0], [30.0, 30.0]]
+    assert [a["category_id"] for a in raw["annotations"]] == [7, 3, 7]
+    assert all("confidence" in a and "segmentation" in a for a in raw["annotations"])
+
+
+def test_predict_names_what_it_cannot_use(
+    project: Path, models: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = ["--model", str(models / "teacher"), "--out", "r.json"]
+    assert "nowhere.png" in fails(capsys, "predict", "nowhere.png", *good)
+    (project / "empty").mkdir()
+    assert "empty" in fails(capsys, "predict", "empty", *good)
+    (project / "text.png").write_text("no image")
+    assert "text.png" in fails(capsys, "predict", "text.png", *good)
+    assert "none here" in fails(capsys, "predict", str(images), "--model", "none here", "--out", "r.json")
+    assert "refiner" in fails(
+        capsys, "predict", str(images), "--model", str(models / "refiner"), "--out", "r"
+    )
+    points = images.parent / "points.csv"
+    assert "labeler" in fails(capsys, "predict", str(images), *good, "--points", str(points))
+    outside = project / "points.csv"
+    outside.write_text("file,x,y,class\na.png,80.5,20,dog\n")
+    words = ["predict", str(images), "--model", str(models), "--out", "r.json", "--points", str(outside)]
+    assert "line 2" in fails(capsys, *words)
+    outside.write_text("file,x,y,class\na.png,8,20,bird\n")
+    assert "bird" in fails(capsys, *words)
+    cut = shutil.copytree(models / "teacher", project / "cut") / "weights.safetensors"
+    cut.write_bytes(cut.read_bytes()[:1000])
+    assert "truncated" in fails(capsys, "predict", str(images), "--model", "cut", "--out", "r.json")
+    assert not Path("r.json").exists()
+
+
+def test_predict_knows_no_such_registered_model(
+    project: Path, images: Path, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(store, project / "mlflow.db")
+    for uri in ("models:/wssis-student@candidate", "models:/wssis-student/3", "models:/x"):
+        assert uri in fails(capsys, "predict", str(images), "--model", uri, "--out", "r.json")
+
+
+def annotated(images: Path, names: tuple[str, ...]) -> dict[str, object]:
+    return {
+        "images": [{"id": 1, "file_name": "a.png", "height": 64, "width": 80}],
+        "categories": [{"id": n, "name": name} for n, name in enumerate(names, 1)],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "segmentation": [[5, 5, 30, 5, 30, 30]]}
+        ],
+    }
+
+
+def test_evaluate_writes_ap(project: Path, models: Path, images: Path) -> None:
+    Path("truth.json").write_text(json.dumps(annotated(images, ("cat", "dog"))))
+    words = ["--model", str(models / "teacher"), "--images", str(images), "--annotations", "truth.json"]
+    assert main(["evaluate", *words, "--out", "m.json"]) == 0
+    metrics = json.loads(Path("m.json").read_text())
+    assert set(metrics) == {"AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"}
+    assert 0 <= metrics["AP"] <= 1
+
+
+def test_evaluate_refuses_other_classes(
+    project: Path, models: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("truth.json").write_text(json.dumps(annotated(images, ("cat", "bird"))))
+    words = ["--model", str(models / "teacher"), "--images", str(images), "--annotations", "truth.json"]
+    line = fails(capsys, "evaluate", *words, "--out", "m.json")
+    assert "truth.json" in line
+    assert "bird" in line
+    assert not Path("m.json").exists()
+    assert "nothing.json" in fails(capsys, "evaluate", *words[:-1], "nothing.json", "--out", "m.json")
+
+
+def test_ui_becomes_a_server_that_only_this_machine_reaches(
+    project: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(store, project / "mlflow.db")
+    calls: list[list[str]] = []
+    monkeypatch.setattr("os.execv", lambda path, words: calls.append(words))
+    monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true")
+    assert main(["ui", "--port", "5077"]) == 0
+    (words,) = calls
+    assert words[1:4] == ["-m", "mlflow", "ui"]
+    assert words[words.index("--host") + 1] == "127.0.0.1"
+    assert words[words.index("--port") + 1] == "5077"
+    assert words[words.index("--backend-store-uri") + 1] == f"sqlite:///{project / 'mlflow.db'}"

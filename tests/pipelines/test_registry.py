@@ -1,0 +1,130 @@
+"""Registered models: one version a content, the alias `candidate`, and a load in a fresh process."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from pipelines import paths, registry
+from pipelines.tracking import open_store
+from wssis.decode import DecodeSettings
+from wssis.errors import InputError
+from wssis.labeler import PseudoRules
+
+LOW = DecodeSettings(score_threshold=0.0, keep_threshold=0.0, max_detections=3)
+
+
+@pytest.fixture
+def run_id(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A run in a project of its own, which is the current folder."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(store, tmp_path / "mlflow.db")
+    client = open_store()
+    location = (tmp_path / paths.MLRUNS / "test").as_uri()
+    return client.create_run(client.create_experiment("test", location)).info.run_id
+
+
+def test_the_same_content_is_one_version(run_id: str, models: Path) -> None:
+    client = open_store()
+    first = registry.register_student(models / "teacher", LOW, run_id, {"AP": 0.5})
+    again = registry.register_student(models / "teacher", LOW, run_id, {"AP": 0.5})
+    assert first == again == 1
+    other = registry.register_student(models / "teacher", DecodeSettings(), run_id, {})
+    assert other == 2
+    assert int(client.get_model_version_by_alias(registry.STUDENT, "candidate").version) == 2
+    back = registry.register_student(models / "teacher", LOW, run_id, {})
+    assert back == 1
+    assert int(client.get_model_version_by_alias(registry.STUDENT, "candidate").version) == 1
+    tags = client.get_model_version(registry.STUDENT, "1").tags
+    assert tags["AP"] == "0.5"
+    assert len(tags[registry.CONTENT_TAG]) == 64
+
+
+def test_a_version_holds_safetensors_code_and_pins_but_no_pickle(run_id: str, models: Path) -> None:
+    registry.register_labeler(models / "teacher", models / "refiner", PseudoRules(), run_id, {})
+    folder = registry.local_folder("models:/wssis-labeler@candidate")
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert names == {
+        *("rules.json", "teacher/model.json", "teacher/weights.safetensors"),
+        *("refiner/model.json", "refiner/weights.safetensors"),
+    }
+    version = folder.parent.parent
+    assert (version / "code/wssis/labeler.py").exists()
+    assert not [path for path in version.rglob("*") if path.suffix in (".pkl", ".pyc", ".pt", ".pth")]
+    pins = (version / "requirements.txt").read_text().split()
+    assert all("==" in pin for pin in pins)
+    assert any(pin.startswith("torch==") for pin in pins)
+
+
+def test_content_hash_sees_names_and_bytes(tmp_path: Path) -> None:
+    def digest(**files: str) -> str:
+        shutil.rmtree(tmp_path / "x", ignore_errors=True)
+        (tmp_path / "x").mkdir()
+        for name, text in files.items():
+            (tmp_path / "x" / name).write_text(text)
+        return registry.content_hash(tmp_path / "x")
+
+    assert digest(a="1", b="2") == digest(b="2", a="1")
+    assert len({digest(a="1", b="2"), digest(a="2", b="1"), digest(a="12"), digest(ab="12")}) == 4
+
+
+def test_a_model_that_is_not_there_is_named(run_id: str) -> None:
+    with pytest.raises(InputError, match="models:/wssis-student@candidate"):
+        registry.local_folder("models:/wssis-student@candidate")
+    assert registry.local_folder("models/student") == Path("models/student")
+
+
+@pytest.mark.slow
+def test_models_load_in_a_fresh_process_elsewhere(
+    run_id: str, models: Path, images: Path, tmp_path: Path
+) -> None:
+    registry.register_student(models / "teacher", LOW, run_id, {})
+    registry.register_labeler(models / "teacher", models / "refiner", PseudoRules(), run_id, {})
+    script = textwrap.dedent(f"""
+        import json, sys
+        import mlflow, pandas
+        mlflow.set_tracking_uri("sqlite:///{tmp_path / "mlflow.db"}")
+        image = open({str(images / "a.png")!r}, "rb").read()
+        points = [{{"x": 70.5, "y": 20.0, "class": "dog"}}, {{"x": 10.0, "y": 10.0, "class": "cat"}}]
+        student = mlflow.pyfunc.load_model("models:/wssis-student@candidate")
+        labeler = mlflow.pyfunc.load_model("models:/wssis-labeler@candidate")
+        import wssis
+        assert "mlruns" in wssis.__file__, wssis.__file__
+        print(json.dumps([
+            student.predict(pandas.DataFrame({{"image": [image]}})),
+            labeler.predict(pandas.DataFrame({{"image": [image], "points": [points]}})),
+        ]))
+    """)
+    (tmp_path / "elsewhere").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path / "elsewhere",
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (found,), (labelled,) = json.loads(done.stdout)
+    assert [point["category_id"] for point in labelled] == [7, 3]
+    # The command gives the same masks.
+    from pipelines.cli import main
+
+    words = [
+        "predict",
+        str(images / "a.png"),
+        "--model",
+        "models:/wssis-student@candidate",
+        "--out",
+        "r.json",
+    ]
+    assert main(words) == 0
+    own = json.loads(Path("r.json").read_text())["annotations"]
+    assert 0 < len(own) <= 3
+    assert [a["segmentation"] for a in own] == [a["segmentation"] for a in found]
+    assert [a["score"] for a in own] == [a["score"] for a in found]
