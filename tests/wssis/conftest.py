@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torchvision.io import write_png
 
+from wssis.data import rle
+from wssis.data.coco import Annotation, Category, CocoData, ImageRecord
 from wssis.instances import Instances
 from wssis.rawmaps import RawMaps
 from wssis.targets import Targets, assign
@@ -151,3 +156,56 @@ def make_raw():
 @pytest.fixture(scope="session")
 def make_scene():
     return scene_raw
+
+
+Box = tuple[int, int, int, int]  # x0, y0, x1, y1, exclusive ends
+
+
+def box_masks(size: tuple[int, int], *boxes: Box) -> Tensor:
+    """(N, H, W) bool, filled boxes."""
+    masks = torch.zeros((len(boxes), *size), dtype=torch.bool)
+    for mask, (x0, y0, x1, y1) in zip(masks, boxes, strict=True):
+        mask[y0:y1, x0:x1] = True
+    return masks
+
+
+@dataclass(frozen=True)
+class Painting:
+    """A picture to be painted: bright boxes (label, box) on dark noise, and boxes to ignore."""
+
+    size: tuple[int, int] = (64, 64)
+    objects: tuple[tuple[int, Box], ...] = ()
+    ignore: tuple[Box, ...] = ()
+
+
+def write_paintings(
+    folder: Path, *paintings: dict[str, Any], classes: int = 3, first_id: int = 1
+) -> CocoData:
+    """PNGs in `folder` and their annotations; classes 0, 1, 2 are red, green, blue, and so on in turns."""
+    records, number = [], 1000 * first_id
+    for image_id, painting in enumerate((Painting(**p) for p in paintings), first_id):
+        generator = torch.Generator().manual_seed(image_id)
+        picture = torch.randint(0, 60, (3, *painting.size), generator=generator, dtype=torch.uint8)
+        masks = box_masks(painting.size, *(box for _, box in painting.objects), *painting.ignore)
+        annotations = []
+        for row, (mask, code) in enumerate(zip(masks, rle.encode(masks), strict=True)):
+            is_object, number = row < len(painting.objects), number + 1
+            label = painting.objects[row][0] if is_object else 0
+            picture[label % 3, mask] += 180
+            extra = {} if is_object else {"ignore": True}
+            annotations.append(Annotation(number, label, code, rle.inner_point(code), extra=extra))
+        write_png(picture, str(folder / f"{image_id}.png"))
+        records.append(ImageRecord(image_id, f"{image_id}.png", *painting.size, tuple(annotations)))
+    categories = tuple(Category(3 * k + 1, f"class {k}") for k in range(classes))
+    return CocoData(categories, tuple(records), str(folder))
+
+
+@pytest.fixture
+def paint(tmp_path: Path):
+    """paint({fields of Painting}, ..., classes=3, first_id=1) -> CocoData with its pictures on disk."""
+    return partial(write_paintings, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def boxes():
+    return box_masks
