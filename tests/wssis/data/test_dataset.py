@@ -1,0 +1,132 @@
+"""Training samples: fixed by seed, position and image alone; an order in which no image is left out."""
+
+import pytest
+import torch
+
+from wssis.data.dataset import ShuffledPositions, TrainingImages, collate, training_loader
+from wssis.data.transforms import AugmentSettings, ResizeSettings, TrainTransform
+from wssis.errors import InputError
+
+TRANSFORM = TrainTransform(ResizeSettings(), AugmentSettings(crop=48))
+
+
+def order(sampler: ShuffledPositions) -> list[tuple[int, int]]:
+    return [key for batch in sampler for key in batch]
+
+
+def samples(loader) -> list:
+    return [sample for batch in loader for sample in zip(*batch, strict=True)]
+
+
+@pytest.fixture
+def images(paint) -> TrainingImages:
+    first = paint(
+        {"objects": [(0, (4, 4, 30, 30))]}, {"size": (40, 70), "objects": [(2, (40, 10, 60, 30))]}, {}
+    )
+    second = paint(
+        {"size": (90, 80), "objects": [(1, (20, 20, 60, 70))], "ignore": [(0, 0, 80, 10)]}, first_id=9
+    )
+    return TrainingImages([first, second], TRANSFORM, seed=3)
+
+
+def equal(a, b) -> bool:
+    same = a[2] == b[2] and a[0].shape == b[0].shape and torch.equal(a[0], b[0])
+    return same and torch.equal(a[1].masks, b[1].masks) and torch.equal(a[1].labels, b[1].labels)
+
+
+def test_a_sample_depends_on_seed_position_and_image_alone(images) -> None:
+    torch.manual_seed(0)
+    wanted = [images[(position, position % 4)] for position in range(12)]
+    torch.manual_seed(1)
+    again = [images[(position, position % 4)] for position in reversed(range(12))][::-1]
+    assert all(equal(a, b) for a, b in zip(wanted, again, strict=True))
+    assert not any(equal(a, b) for a, b in zip(wanted[:4], wanted[4:8], strict=True))
+    images.seed = 4
+    assert not any(equal(images[(p, p % 4)], wanted[p]) for p in range(12))
+
+
+def test_reading_a_sample_leaves_the_global_random_state_alone(images) -> None:
+    torch.manual_seed(0)
+    untouched = torch.rand(3)
+    torch.manual_seed(0)
+    _ = images[(5, 1)]
+    assert torch.equal(torch.rand(3), untouched)
+
+
+def test_sources_follow_one_another(images) -> None:
+    assert len(images) == 4
+    samples = [images[(0, index)] for index in range(4)]
+    assert [sample[2] for sample in samples] == [1, 2, 3, 9]
+    assert [sample[1].ignore is not None for sample in samples] == [False, False, False, True]
+    assert len(samples[2][1]) == 0
+
+
+def test_labels_are_those_of_the_objects(images) -> None:
+    """The painted colour of an object says its class: 0 red, 1 green, 2 blue."""
+    checked = set()
+    for position in range(30):
+        image, instances, _ = images[(position, position % 4)]
+        for mask, label in zip(instances.masks, instances.labels.tolist(), strict=True):
+            if mask.sum() > 100:
+                colour = image[:, mask].float().mean(1)
+                assert colour.argmax() == label
+                checked.add(label)
+    assert checked == {0, 1, 2}
+
+
+def test_processes_change_nothing(images) -> None:
+    alone = samples(training_loader(images, [1] * 4, 3, 4))
+    helped = samples(training_loader(images, [1] * 4, 3, 4, workers=2))
+    assert len(alone) == 12
+    assert all(equal(a, b) for a, b in zip(alone, helped, strict=True))
+
+
+def test_a_resumed_loader_goes_on_with_the_same_samples(images) -> None:
+    whole = samples(training_loader(images, [2, 1, 1, 1], 3, 6))
+    rest = samples(training_loader(images, [2, 1, 1, 1], 3, 6, start=4))
+    assert len(rest) == 6
+    assert all(equal(a, b) for a, b in zip(whole[12:], rest, strict=True))
+
+
+def test_an_image_that_is_gone_is_named(paint, tmp_path) -> None:
+    images = TrainingImages([paint({})], TRANSFORM, 0)
+    (tmp_path / "1.png").unlink()
+    with pytest.raises(InputError, match=r"1\.png"):
+        images[(0, 0)]
+
+
+def test_collate_keeps_sizes(images) -> None:
+    pictures, instances, ids = collate([images[(0, 0)], images[(1, 1)]])
+    assert ids == [1, 2]
+    assert [tuple(p.shape[1:]) for p in pictures] == [i.size for i in instances]
+    assert pictures[0].shape != pictures[1].shape
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 7, 25])
+def test_every_pass_shows_every_image_once(batch_size: int) -> None:
+    keys = order(ShuffledPositions([1] * 10, batch_size, 100, seed=0))
+    assert [position for position, _ in keys] == list(range(100 * batch_size))
+    passes = [[index for _, index in keys[i : i + 10]] for i in range(0, len(keys) // 10 * 10, 10)]
+    assert all(sorted(one) == list(range(10)) for one in passes)
+    assert passes[0] != passes[1]
+
+
+def test_repeats_are_counts_of_each_pass() -> None:
+    keys = order(ShuffledPositions([3, 1, 1], 5, 4, seed=1))
+    for i in range(0, 20, 5):
+        assert sorted(index for _, index in keys[i : i + 5]) == [0, 0, 0, 1, 2]
+
+
+@pytest.mark.parametrize("start", [0, 1, 5, 11, 12])
+def test_start_resumes_where_the_whole_would_be(start: int) -> None:
+    """Also from the middle of a pass: 3 batches of 4 are not a multiple of 10 samples."""
+    whole = list(ShuffledPositions([2, 1, 3, 4], 4, 12, seed=5))
+    rest = ShuffledPositions([2, 1, 3, 4], 4, 12, seed=5, start=start)
+    assert list(rest) == whole[start:]
+    assert len(rest) == 12 - start
+    assert list(rest) == whole[start:]  # a second time the same
+
+
+def test_the_seed_decides_the_order() -> None:
+    first, same, other = (order(ShuffledPositions([1] * 20, 4, 5, seed)) for seed in (1, 1, 2))
+    assert first == same != other
