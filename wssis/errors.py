@@ -15,9 +15,7 @@ class InputError(Exception):
         remedy: what to do about it.
     """
 
-    def __init__(
-        self, problem: str, *, where: str | Path = "", record: str = "", remedy: str = ""
-    ) -> None:
+    def __init__(self, problem: str, *, where: str | Path = "", record: str = "", remedy: str = "") -> None:
         place = ", ".join(part for part in (str(where), record) if part)
         line = f"{place}: {problem}" if place else problem
         if remedy:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -119,19 +120,11 @@ class Labeler:
         if self.refiner is None or not len(points):
             return proposals
         pixels = self.refiner.normalise(image)
-        refined, windows = refine(
-            self.refiner, pixels, lambda rows: full_size(proposals, rows), points, labels
-        )
+        refined, windows = refine(self.refiner, pixels, partial(full_size, proposals), points, labels)
         for _ in range(self.refiner.settings.passes - 1):
-            # A window that a poor rough mask had misplaced is laid again round what the first pass found.
-            last = refined, windows
-            refined, windows = refine(
-                self.refiner,
-                pixels,
-                lambda rows, last=last: paste(last[0][rows], last[1][rows], size),
-                points,
-                labels,
-            )
+            # A window that a poor rough mask had misplaced is laid again round what the last pass found.
+            last = partial(pasted, refined, windows, size)
+            refined, windows = refine(self.refiner, pixels, last, points, labels)
         return replace(proposals, refined=refined.half(), windows=windows)
 
 
@@ -193,6 +186,11 @@ def full_size(proposals: Proposals, rows: Tensor) -> Tensor:
     return paste(proposals.rough[rows], windows, proposals.size)
 
 
+def pasted(refined: Tensor, windows: Tensor, size: tuple[int, int], rows: Tensor) -> Tensor:
+    """Refined probabilities (n, H, W) float32 of some of the points; 0 outside their windows."""
+    return paste(refined[rows], windows[rows], size)
+
+
 @torch.inference_mode()
 def decide(proposals: Proposals, rules: PseudoRules) -> Instances:
     """Masks and ignore regions of one image under `rules`. No network is asked.
@@ -239,7 +237,7 @@ def blended(proposals: Proposals, rows: Tensor, rules: PseudoRules) -> tuple[Ten
     rough = full_size(proposals, rows)
     if proposals.refined is None:
         return rough, torch.ones(len(rows))
-    refined = paste(proposals.refined[rows], proposals.windows[rows], proposals.size)
+    refined = pasted(proposals.refined, proposals.windows, proposals.size, rows)
     hard_rough, hard_refined = rough > rules.mask_threshold, refined > rules.mask_threshold
     both = (hard_rough & hard_refined).flatten(1).sum(1)
     either = (hard_rough | hard_refined).flatten(1).sum(1)

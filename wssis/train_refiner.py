@@ -72,8 +72,11 @@ class RefinerCrops(Dataset[Crops]):
         record, rough_record = self.items[index]
         image = read_image(self.truth.image_dir, record.file_name, record.size)
         truth, rough = record.instances(), rough_record.instances()
-        assert truth.ids is not None and truth.masks is not None
-        assert rough.ids is not None and rough.masks is not None and rough.points is not None
+        assert truth.ids is not None
+        assert truth.masks is not None
+        assert rough.ids is not None
+        assert rough.masks is not None
+        assert rough.points is not None
         row_of = {int(i): row for row, i in enumerate(truth.ids)}
         rows = torch.tensor([row_of[int(i)] for i in rough.ids])
         with torch.random.fork_rng(devices=[]):

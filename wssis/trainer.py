@@ -138,7 +138,7 @@ def fit(
         total.backward()
         if settings.clip:
             nn.utils.clip_grad_norm_(parameters, settings.clip)
-        learning_rate = scheduler.get_last_lr()[-1]
+        learning_rate = float(scheduler.get_last_lr()[-1])
         optimizer.step()
         scheduler.step()
         if average is not None:
@@ -187,15 +187,15 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Op
     return torch.optim.AdamW(options, lr=settings.learning_rate)
 
 
-def moving_average(limit: float) -> Callable[[list[Tensor], list[Tensor], Any], None]:
+def moving_average(limit: float) -> Callable[[Any, Any, Any], None]:
     """Exponential moving average that follows fast at first: decay min(limit, (1 + n) / (10 + n))."""
 
-    def update(averaged: list[Tensor], current: list[Tensor], count: Any) -> None:
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Any) -> None:
         done = int(count)
         decay = min(limit, (1 + done) / (10 + done))
         if averaged[0].is_floating_point():  # tensors come grouped by dtype
-            torch._foreach_lerp_(averaged, current, 1 - decay)
+            torch._foreach_lerp_(list(averaged), list(current), 1 - decay)
         else:
-            torch._foreach_copy_(averaged, current)
+            torch._foreach_copy_(list(averaged), list(current))
 
     return update

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import timm
 import torch
+from timm.models import FeatureInfo
 from torch import Tensor, nn
 
 from wssis.errors import InputError
@@ -22,14 +23,18 @@ class Backbone(nn.Module):
     Attributes:
         channels: channels of each feature map.
         strides: input pixels a feature pixel, of each map.
+        mean, std: (3, 1, 1), of pixels in 0..255.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self, name: str, strides: tuple[int, ...], pretrained: bool | str, frozen_stages: int
     ) -> None:
         super().__init__()
         try:
-            info = timm.create_model(name, features_only=True, pretrained=False).feature_info
+            info = feature_info(timm.create_model(name, features_only=True, pretrained=False))
         except (RuntimeError, AttributeError) as error:
             raise InputError(
                 f"timm has no backbone of this name with feature maps ({error})",
@@ -61,8 +66,8 @@ class Backbone(nn.Module):
         elif isinstance(pretrained, str):
             load_weights(self.net, read_weights(pretrained), pretrained)
         drop_unused(self.net)
-        self.channels = tuple(self.net.feature_info.channels())
-        self.strides = tuple(self.net.feature_info.reduction())
+        self.channels: tuple[int, ...] = tuple(feature_info(self.net).channels())
+        self.strides: tuple[int, ...] = tuple(feature_info(self.net).reduction())
         self.frozen = freeze(self.net, frozen_stages)
         config = timm.get_pretrained_cfg(name)
         mean, std = (config.mean, config.std) if config else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -81,10 +86,17 @@ class Backbone(nn.Module):
         return self
 
 
+def feature_info(net: nn.Module) -> FeatureInfo:
+    """Channels, strides and names of the maps of a timm network made with features_only."""
+    info = net.feature_info
+    assert isinstance(info, FeatureInfo)
+    return info
+
+
 def drop_unused(net: nn.Module) -> None:
     """Remove the blocks behind the last feature map: timm's EfficientNets run them for nothing."""
     blocks = getattr(net, "blocks", None)
-    last = net.feature_info.module_name()[-1].split(".")
+    last = feature_info(net).module_name()[-1].split(".")
     if isinstance(blocks, nn.Sequential) and len(last) >= 2 and last[0] == "blocks":
         del blocks[int(last[1]) + 1 :]
 

@@ -1,4 +1,4 @@
-"""MaskRefineNet: a crop, its rough mask and its points to a better mask. U-Net over a timm encoder with ASPP."""
+"""MaskRefineNet, a U-Net over a timm encoder with ASPP: crop, rough mask and points to a better mask."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wssis.models.backbone import Backbone
-from wssis.models.solov2 import conv_block
+from wssis.models.layers import conv_block
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Refiner(nn.Module):
         )
         self.last = nn.Sequential(*conv_block(width + 4, width // 2, 3))
         self.out = nn.Conv2d(width // 2, 1, 1)
-        nn.init.zeros_(self.out.bias)
+        self.out.bias = nn.Parameter(torch.zeros(1))
         self.trust = nn.Parameter(torch.tensor(2.0))
 
     def forward(self, images: Tensor, rough: Tensor, points: Tensor) -> Tensor:

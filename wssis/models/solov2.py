@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from wssis.models.backbone import Backbone
 from wssis.models.fpn import FPN
+from wssis.models.layers import conv_block, tower, with_coordinates
+from wssis.models.position import POSITION_TERMS, absolute_position, position_basis
 from wssis.rawmaps import RawMaps
 
-POSITION_TERMS = 6  # x, y, x^2, y^2, xy, 1
-POSITION_UNIT = 32.0  # pixels; keeps the absolute coefficients near 1
 PAD_TO = 32  # coarsest stride of any backbone used
 
 
@@ -57,8 +57,8 @@ class SOLOv2Settings:
             raise ValueError("give cells (pixels a cell) or grids (cells a side), and leave the other empty")
         if not len(self.sources) == len(self.ranges) == len(self.cells or self.grids):
             raise ValueError(
-                f"sources ({len(self.sources)}), ranges ({len(self.ranges)}) and "
-                f"{'cells' if self.cells else 'grids'} ({len(self.cells or self.grids)}) must have a value a level each"
+                f"sources ({len(self.sources)}), ranges ({len(self.ranges)}) and cells or grids "
+                f"({len(self.cells or self.grids)}) must have a value a level each"
             )
         maps = len(self.strides) + self.extra_level
         if any(not 0 <= source < maps for source in self.sources):
@@ -78,34 +78,6 @@ class SOLOv2Settings:
         return tuple((math.ceil(height / cell), math.ceil(width / cell)) for cell in self.cells)
 
 
-def tower(in_channels: int, channels: int, depth: int) -> nn.Sequential:
-    """`depth` times conv3x3, GroupNorm, ReLU."""
-    layers: list[nn.Module] = []
-    for i in range(depth):
-        layers += conv_block(in_channels if i == 0 else channels, channels, 3)
-    return nn.Sequential(*layers)
-
-
-def conv_block(in_channels: int, channels: int, size: int) -> list[nn.Module]:
-    """Convolution, GroupNorm, ReLU; groups of at least 8 channels, at most 32 groups."""
-    conv = nn.Conv2d(in_channels, channels, size, padding=size // 2, bias=False)
-    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-    return [
-        conv,
-        nn.GroupNorm(math.gcd(channels, max(1, min(32, channels // 8))), channels),
-        nn.ReLU(inplace=True),
-    ]
-
-
-def with_coordinates(x: Tensor) -> Tensor:
-    """Append two channels: column and row position in -1..1."""
-    batch, _, height, width = x.shape
-    rows = torch.linspace(-1, 1, height, device=x.device, dtype=x.dtype)
-    columns = torch.linspace(-1, 1, width, device=x.device, dtype=x.dtype)
-    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1])
-    return torch.cat([x, grid.expand(batch, 2, height, width)], 1)
-
-
 class InstanceHead(nn.Module):
     """Pyramid maps, resized to each level's grid, to category logits and mask kernels."""
 
@@ -118,9 +90,10 @@ class InstanceHead(nn.Module):
         self.category = nn.Conv2d(width, num_classes, 3, padding=1)
         self.kernel = nn.Conv2d(width, settings.mask_channels, 3, padding=1)
         nn.init.normal_(self.category.weight, std=0.01)
-        nn.init.constant_(self.category.bias, -math.log(99))  # every cell starts at probability 1 %
+        # Every cell starts at a probability of 1 %.
+        self.category.bias = nn.Parameter(torch.full((num_classes,), -math.log(99)))
         nn.init.normal_(self.kernel.weight, std=0.01 if settings.parity else 0.02)
-        nn.init.zeros_(self.kernel.bias)
+        self.kernel.bias = nn.Parameter(torch.zeros(settings.mask_channels))
         if not settings.parity:
             self.position = nn.Conv2d(width, POSITION_TERMS, 3, padding=1)
             nn.init.normal_(self.position.weight, std=0.02)
@@ -154,81 +127,30 @@ class InstanceHead(nn.Module):
         return x
 
 
-def absolute_position(local: Tensor, image_size: tuple[int, int]) -> Tensor:
-    """Turn position terms relative to each cell into ones of the whole image, exactly.
-
-    With cell centre (u, v), dx = (x - u) / s, dy = (y - v) / s, the kernel's position part
-    a1 dx + a2 dy + a3 dx^2 + a4 dy^2 + a5 dx dy + b is a quadratic in (x, y) whose coefficients are
-    returned, so that a mask stays one dot product of a kernel with the mask features (DESIGN, section 2).
-    s, the radius of the disc that a cell begins as, is two cells.
-
-    Args:
-        local: (B, 6, rows, columns) float32: a1..a5, b.
-        image_size: (H, W) of the padded input in pixels.
-
-    Returns:
-        (B, 6, rows, columns) float32, for `position_basis`.
-    """
-    height, width = image_size
-    rows, columns = local.shape[-2:]
-    cell_h, cell_w = height / rows, width / columns
-    scale = (cell_h + cell_w) / POSITION_UNIT
-    device = local.device
-    v = ((torch.arange(rows, device=device) + 0.5) * cell_h - height / 2)[:, None] / POSITION_UNIT
-    u = ((torch.arange(columns, device=device) + 0.5) * cell_w - width / 2)[None, :] / POSITION_UNIT
-    a1, a2, a3, a4, a5, b = local.float().unbind(1)
-    a1, a2, a3, a4, a5 = a1 / scale, a2 / scale, a3 / scale**2, a4 / scale**2, a5 / scale**2
-    return torch.stack(
-        [
-            a1 - 2 * a3 * u - a5 * v,
-            a2 - 2 * a4 * v - a5 * u,
-            a3,
-            a4,
-            a5,
-            b - a1 * u - a2 * v + a3 * u**2 + a4 * v**2 + a5 * u * v,
-        ],
-        1,
-    )
-
-
-def position_basis(
-    size: tuple[int, int], stride: float, image_size: tuple[int, int], device: torch.device
-) -> Tensor:
-    """(6, Hm, Wm) float32: x, y, x^2, y^2, xy, 1 at the middles of mask pixels, from the image's middle."""
-    height, width = image_size
-    y = ((torch.arange(size[0], device=device) + 0.5) * stride - height / 2)[:, None] / POSITION_UNIT
-    x = ((torch.arange(size[1], device=device) + 0.5) * stride - width / 2)[None, :] / POSITION_UNIT
-    y, x = y.expand(size), x.expand(size)
-    return torch.stack([x, y, x * x, y * y, x * y, torch.ones_like(x)])
-
-
 class MaskBranch(nn.Module):
     """Pyramid maps to one map of mask features at the finest stride."""
 
     def __init__(self, settings: SOLOv2Settings) -> None:
         super().__init__()
         width = settings.fpn_channels if not settings.parity else settings.fpn_channels // 2
-        last = len(settings.strides) - 1
-        self.steps = nn.ModuleList()
-        for level in range(len(settings.strides)):
-            convs = nn.ModuleList()
-            for i in range(max(1, level)):
-                coordinates = 2 if level == last and i == 0 else 0
-                convs.append(
-                    nn.Sequential(
-                        *conv_block((settings.fpn_channels if i == 0 else width) + coordinates, width, 3)
-                    )
-                )
-            self.steps.append(convs)
+        self.last = len(settings.strides) - 1
+        self.finest = nn.Sequential(*conv_block(settings.fpn_channels, width, 3))
+        self.coarser = nn.ModuleList()  # for each level, a convolution for each doubling
+        for level in range(1, self.last + 1):
+            entry = settings.fpn_channels + (2 if level == self.last else 0)
+            self.coarser.append(
+                nn.ModuleList(tower(entry if i == 0 else width, width, 1) for i in range(level))
+            )
         self.out = nn.Sequential(*conv_block(width, settings.mask_channels, 1))
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """(B, D, H/s, W/s) with s the finest stride."""
-        total = self.steps[0][0](maps[0])
-        for level in range(1, len(self.steps)):
-            x = with_coordinates(maps[level]) if level == len(self.steps) - 1 else maps[level]
-            for i, conv in enumerate(self.steps[level]):
-                size = maps[level - i - 1].shape[-2:]
+        total = self.finest(maps[0])
+        for level, convs in enumerate(self.coarser, 1):
+            assert isinstance(convs, nn.ModuleList)
+            x = with_coordinates(maps[level]) if level == self.last else maps[level]
+            for i, conv in enumerate(convs, 1):
+                size = maps[level - i].shape[-2:]
                 x = F.interpolate(conv(x), size=size, mode="bilinear", align_corners=False)
             total = total + x
         return self.out(total)
@@ -255,7 +177,7 @@ class SOLOv2(nn.Module):
     def preprocess(self, images: list[Tensor]) -> Tensor:
         """uint8 (3, H_i, W_i) images to one normalised float32 batch (B, 3, H, W).
 
-        Images lie in the top left corner; the rest is the backbone's mean colour. H and W are multiples of 32.
+        Images lie in the top left corner, the rest is the mean colour. H and W are multiples of 32.
         """
         device = self.backbone.mean.device
         height = math.ceil(max(image.shape[1] for image in images) / PAD_TO) * PAD_TO

@@ -49,7 +49,7 @@ def test_other_timm_backbones_work() -> None:
 
 
 def test_wrong_names_strides_and_weights_are_input_errors(tmp_path) -> None:
-    with pytest.raises(InputError, match="model.backbone, resnet999"):
+    with pytest.raises(InputError, match=r"model\.backbone, resnet999"):
         Backbone("resnet999", (4,), pretrained=False, frozen_stages=0)
     with pytest.raises(InputError, match="no features of stride"):
         Backbone("resnet18", (3,), pretrained=False, frozen_stages=0)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from wssis.models.solov2 import SOLOv2, SOLOv2Settings, absolute_position, position_basis
+from wssis.models.position import absolute_position, position_basis
+from wssis.models.solov2 import SOLOv2, SOLOv2Settings
 
 SMALL = SOLOv2Settings(pretrained=False, fpn_channels=16, head_channels=16, mask_channels=8)
 PAPER = SOLOv2Settings(
