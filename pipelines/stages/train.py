@@ -34,24 +34,31 @@ def teacher(stage: Stage) -> None:
         (settings.snapshots[1], late, paths.TEACHER_LATE),
         (1.0, result.model, paths.TEACHER),
     ):
-        finish(stage, model, strong, folder, round(share * settings.train.iterations))
+        step = round(share * settings.train.iterations)
+        save(stage, model, strong, folder, step)
+        validate(stage, model, step)
 
 
 def student(stage: Stage) -> None:
-    """Train on strong and pseudo-labelled images."""
+    """Train on all images with masks, the held-out ones too, and on the pseudo-labelled ones.
+
+    Choices are behind us: nothing is chosen on the held-out images from here on.
+    """
     settings = stage.params.student
-    strong, weak = stage.load(paths.STRONG), stage.load(paths.LABELS)
-    repeats = [settings.strong_repeats, 1]
-    result = train(stage, stage.params.model, [strong, weak], repeats, settings.train, paths.PLOT_STUDENT)
-    finish(stage, result.model, strong, paths.STUDENT, settings.train.iterations)
+    strong, holdout, weak = (stage.load(path) for path in (paths.STRONG, paths.HOLDOUT, paths.LABELS))
+    repeats = [settings.strong_repeats, settings.strong_repeats, 1]
+    sources = [strong, holdout, weak]
+    result = train(stage, stage.params.model, sources, repeats, settings.train, paths.PLOT_STUDENT)
+    save(stage, result.model, strong, paths.STUDENT, settings.train.iterations)
 
 
 def strong_only(stage: Stage) -> None:
     """The student's training without the weak images: what the points bought."""
     settings = stage.params.student
-    strong = stage.load(paths.STRONG)
-    result = train(stage, stage.params.model, [strong], [1], settings.train, paths.PLOT_STRONG_ONLY)
-    finish(stage, result.model, strong, paths.STRONG_ONLY, settings.train.iterations)
+    strong, holdout = stage.load(paths.STRONG), stage.load(paths.HOLDOUT)
+    sources, plot = [strong, holdout], paths.PLOT_STRONG_ONLY
+    result = train(stage, stage.params.model, sources, [1, 1], settings.train, plot)
+    save(stage, result.model, strong, paths.STRONG_ONLY, settings.train.iterations)
 
 
 def train(
@@ -84,8 +91,8 @@ def train(
     return result
 
 
-def finish(stage: Stage, model: nn.Module, strong: CocoData, folder: Path, step: int) -> None:
-    """Save a network, and note its AP on the held-out strong images."""
+def save(stage: Stage, model: nn.Module, strong: CocoData, folder: Path, step: int) -> None:
+    """Save a network with what is needed to use it."""
     assert isinstance(model, SOLOv2)
     params = stage.params
     save_model(
@@ -101,8 +108,13 @@ def finish(stage: Stage, model: nn.Module, strong: CocoData, folder: Path, step:
             "seed": params.seed,
         },
     )
+
+
+def validate(stage: Stage, model: nn.Module, step: int) -> None:
+    """Note a network's AP on the held-out strong images."""
+    assert isinstance(model, SOLOv2)
     holdout = stage.load(paths.HOLDOUT)
-    predictor = Predictor(model, params.resize, DecodeSettings())
+    predictor = Predictor(model, stage.params.resize, DecodeSettings())
     scores = coco_ap(holdout, predictor.predict_dataset(holdout))
     stage.tracker.metrics({f"holdout/{name}": value for name, value in scores.items()}, step)
     stage.say(f"step {step}: AP on {len(holdout.images)} held-out images {scores['AP']:.3f}")
