@@ -183,4 +183,5 @@ def decode(
     scores = heat[cells, labels] * maskness[which]
     rows, scores, probs = suppress(raw, image, cells, labels, scores, settings)
     masks = resize_masks(probs, raw.image_size, image_hw, out_hw, settings.mask_threshold)
-    return Instances(size=(out_hw[0], out_hw[1]), labels=labels[rows], masks=masks, scores=scores)
+    found = Instances(size=(out_hw[0], out_hw[1]), labels=labels[rows], masks=masks, scores=scores)
+    return found[masks.flatten(1).any(1)]  # what lies in the padding only is no object of the image
