@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from wssis.data.coco import CocoData, ImageRecord
+from wssis.data.coco import CocoData
 from wssis.data.images import read_image
 from wssis.data.transforms import ResizeSettings
 from wssis.decode import DecodeSettings, decode
 from wssis.instances import Instances
-from wssis.models.solov2 import SOLOv2
+from wssis.models.solov2 import SOLOv2, padded_size
 from wssis.rawmaps import RawMaps
-
-Item = TypeVar("Item")
 
 
 class Predictor:
     """A SOLOv2 with its scale and its thresholds.
 
+    What is found on an image does not depend on the images given with it: padding would change it all over
+    (GroupNorm and coordinates look at the whole input), so only images of one padded size go together.
+
     Args:
         model: in evaluation mode.
         resize: the scale that the network was trained at.
         settings: thresholds of decoding.
-        batch_size: images a network pass; images of one size go together.
+        batch_size: images a network pass, at most.
     """
 
     def __init__(
@@ -42,33 +42,33 @@ class Predictor:
     @torch.inference_mode()
     def predict(self, images: Sequence[Tensor]) -> list[Instances]:
         """Instances with masks of each image's own size, best score first, for uint8 (3, H, W) images."""
-        results = []
-        for group in groups_of(list(images), self.batch_size):
-            raw = self.raw(group)
-            for row, image in enumerate(group):
-                size = (int(image.shape[1]), int(image.shape[2]))
-                results.append(decode(raw, row, self.resize.size(*size), size, self.settings))
-        return results
+        sizes = [(int(image.shape[1]), int(image.shape[2])) for image in images]
+        results: dict[int, Instances] = {}
+        for rows in self._batches(sizes):
+            raw = self.raw([images[row] for row in rows])
+            for place, row in enumerate(rows):
+                size = sizes[row]
+                results[row] = decode(raw, place, self.resize.size(*size), size, self.settings)
+        return [results[row] for row in range(len(images))]
 
     def predict_dataset(
         self, data: CocoData, on_image: Callable[[int, int], None] = lambda done, total: None
     ) -> dict[int, Instances]:
         """Instances of every image of `data` by image id; `on_image` is told (done, total)."""
         results: dict[int, Instances] = {}
-        for records in groups_of(by_size(data.images), self.batch_size):
-            images = [read_image(data.image_dir, r.file_name, (r.height, r.width)) for r in records]
+        for rows in self._batches([record.size for record in data.images]):
+            records = [data.images[row] for row in rows]
+            images = [read_image(data.image_dir, r.file_name, r.size) for r in records]
             for record, instances in zip(records, self.predict(images), strict=True):
                 results[record.id] = instances
             on_image(len(results), len(data.images))
         return {record.id: results[record.id] for record in data.images}
 
-
-def by_size(records: Sequence[ImageRecord]) -> list[ImageRecord]:
-    """Records with like sizes beside one another, so that batches need little padding."""
-    return sorted(records, key=lambda record: (record.height, record.width, record.id))
-
-
-def groups_of(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    """Consecutive groups of at most `size`."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+    def _batches(self, sizes: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
+        """Numbers of images of (H, W) `sizes`, in groups of at most `batch_size` of one padded size."""
+        groups: dict[tuple[int, int], list[int]] = {}
+        for row, size in enumerate(sizes):
+            groups.setdefault(padded_size([self.resize.size(*size)]), []).append(row)
+        for group in groups.values():
+            for start in range(0, len(group), self.batch_size):
+                yield group[start : start + self.batch_size]

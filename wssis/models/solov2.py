@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -156,6 +157,12 @@ class MaskBranch(nn.Module):
         return self.out(total)
 
 
+def padded_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """(H, W) of the network's input, multiples of 32, for images of `sizes` (H, W) together."""
+    height, width = (math.ceil(max(side) / PAD_TO) * PAD_TO for side in zip(*sizes, strict=True))
+    return height, width
+
+
 class SOLOv2(nn.Module):
     """Images to raw maps. Knows nothing of targets, thresholds or points.
 
@@ -180,8 +187,7 @@ class SOLOv2(nn.Module):
         Images lie in the top left corner, the rest is the mean colour. H and W are multiples of 32.
         """
         device = self.backbone.mean.device
-        height = math.ceil(max(image.shape[1] for image in images) / PAD_TO) * PAD_TO
-        width = math.ceil(max(image.shape[2] for image in images) / PAD_TO) * PAD_TO
+        height, width = padded_size([(image.shape[1], image.shape[2]) for image in images])
         batch = torch.zeros((len(images), 3, height, width), device=device)
         for row, image in zip(batch, images, strict=True):
             pixels = image.to(device, non_blocking=True).float()
