@@ -123,7 +123,7 @@ def fit(
         if settings.ema
         else None
     )
-    wanted = {max(1, round(share * settings.iterations)): share for share in snapshots}
+    wanted = {share: max(1, round(share * settings.iterations)) for share in snapshots}
     kept: dict[float, nn.Module] = {}
     parameters = [p for p in model.parameters() if p.requires_grad]
     model.train()
@@ -143,8 +143,8 @@ def fit(
         scheduler.step()
         if average is not None:
             average.update_parameters(model)
-        if step in wanted:
-            kept[wanted[step]] = finished(average.module if average is not None else model)
+        for share in (share for share, when in wanted.items() if when == step):
+            kept[share] = finished(average.module if average is not None else model)
         losses = {name: float(value.detach()) for name, value in terms.items()} | {
             "loss": float(total.detach())
         }
