@@ -62,7 +62,7 @@ class Split(Section):
 
     Attributes:
         strong: share of training images that keep their masks.
-        holdout: share of the strong images that nothing trains on: every choice is made on them.
+        holdout: share of the strong images on which every choice is made; the teacher never sees them.
         points: where in its mask an object's point is put.
         jitter: pixels; every made point is moved by up to so much.
         clicked: a person's points file, used instead of made points.

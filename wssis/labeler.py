@@ -38,7 +38,7 @@ class PseudoRules:
     """
 
     mask_threshold: float = 0.5
-    refined_weight: float = 0.7
+    refined_weight: float = 0.5
     min_confidence: float = 0.2
     own_point: float = 0.5
     agreement: float = 0.5

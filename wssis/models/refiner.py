@@ -35,7 +35,7 @@ class RefinerSettings:
     width: int = 32
     crop: int = 64
     scale: float = 2.0
-    scale_range: tuple[float, float] = (1.5, 2.5)
+    scale_range: tuple[float, float] = (1.3, 3.0)
     smallest: float = 16.0
     sigma: float = 2.0
     passes: int = 2
