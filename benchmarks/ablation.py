@@ -1,0 +1,121 @@
+"""The student's training on other labels: what refining bought, and what all masks would have bought.
+
+    python -m benchmarks.ablation rough full [--out FILE]
+
+in the project's root after `dvc repro`: the student's params, seed, steps and pictures in the same order,
+but other labels for the weak images. `rough`: masks of the teacher alone, by the rules in force. `full`: the
+true masks of all images. AP on `val` is printed beside that of metrics/{strong_only,student}.json.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from pipelines import paths
+from pipelines.labeling import labelled, predicted_results, proposals
+from pipelines.models import load_solov2
+from pipelines.params import load_params, rules_in_force
+from pipelines.stage import Stage, exit_code
+from pipelines.stages.report import as_markdown
+from pipelines.stages.train import train
+from wssis.data.coco import CocoData
+from wssis.errors import InputError
+from wssis.files import write_json
+from wssis.labeler import Labeler, decide
+from wssis.metrics import AP_KEYS, results_ap
+from wssis.models.solov2 import SOLOv2
+from wssis.predictor import Predictor
+
+Sources = tuple[list[CocoData], list[int]]  # data sets, and how often a pass shows the images of each
+
+
+def student_sources(stage: Stage, weak: CocoData) -> Sources:
+    """What the stage student trains on, with `weak` in the place of the pseudo-labelled images."""
+    repeats = stage.params.student.strong_repeats
+    return [stage.load(paths.STRONG), stage.load(paths.HOLDOUT), weak], [repeats, repeats, 1]
+
+
+def rough(stage: Stage) -> Sources:
+    """Weak images labelled as the stage pseudo would without a refiner."""
+    rules = replace(rules_in_force(stage.params), refined_weight=0.0)
+    teacher = load_solov2(paths.TEACHER, stage.device)
+    labeler = Labeler(teacher.model, None, teacher.resize, rules)
+    points = stage.load(paths.POINTS)
+    images = [labelled(record, decide(given, rules)) for record, given in proposals(labeler, points, "rough")]
+    weak = replace(points, images=tuple(images), path=None)
+    stage.say(f"{points.num_objects} points, {weak.num_objects} masks")
+    return student_sources(stage, weak)
+
+
+def full(stage: Stage) -> Sources:
+    """All images with their true masks, each once a pass."""
+    print(
+        f"full: ATTENTION, this reads {paths.PREPARED_TRAIN}: true masks of the weak images, which no stage "
+        "after split may see. It is an upper bound to compare with, never a model to use.",
+        file=sys.stderr,
+    )
+    everything = stage.load(paths.PREPARED_TRAIN)
+    parts = [stage.load(path) for path in (paths.STRONG, paths.HOLDOUT, paths.POINTS)]
+    return [everything.subset(image.id for image in part.images) for part in parts], [1, 1, 1]
+
+
+VARIANTS = {"rough": rough, "full": full}
+
+
+def measured(name: str) -> dict[str, float]:
+    """Train a variant; its AP on `val` as the stage evaluate measures it."""
+    stage = Stage(name, load_params())
+    settings, evaluate = stage.params.student.train, stage.params.evaluate
+    sources, repeats = VARIANTS[name](stage)
+    plot = paths.SCRATCH / "ablation" / f"{name}.csv"
+    model = train(stage, stage.params.model, sources, repeats, settings, plot).model
+    assert isinstance(model, SOLOv2)
+    val = stage.load(paths.PREPARED_VAL)
+    predictor = Predictor(model, stage.params.resize, evaluate.decode, evaluate.batch_size)
+    return results_ap(val, predicted_results(predictor, val, name), evaluate.decode.max_detections)
+
+
+def metrics_of(path: Path) -> dict[str, float]:
+    """Metrics that the stage evaluate wrote."""
+    if not path.exists():
+        raise InputError("does not exist", where=path, remedy="Run `dvc repro` first")
+    return json.loads(path.read_text())
+
+
+def run(names: list[str], out: str | None) -> None:
+    """Print, and write to `out`, the AP of the variants beside those of the pipeline."""
+    before, after = metrics_of(paths.METRICS_STRONG_ONLY), metrics_of(paths.METRICS_STUDENT)
+    found = {name: measured(name) for name in VARIANTS if name in names}
+    scores = {"strong_only": before, **found, "student": after}
+    if "full" in scores:
+        scores["full"] = scores.pop("full")  # last: what the others are measured by
+    whole = scores.get("full", {}).get("AP", 0.0)
+    header = ("labels of weak images", *AP_KEYS, "AP / full")
+    rows = [
+        (
+            name,
+            *(f"{score[key]:.3f}" if score[key] >= 0 else "–" for key in AP_KEYS),
+            f"{score['AP'] / whole:.3f}" if whole > 0 else "–",
+        )
+        for name, score in scores.items()
+    ]
+    print(as_markdown([header, *rows]))
+    if out:
+        write_json(out, scores, indent=2)
+    else:
+        print(json.dumps(scores, indent=2))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__.split("\n")[0])
+    parser.add_argument("variants", nargs="+", choices=list(VARIANTS), help="labels of the weak images")
+    parser.add_argument("--out", help="JSON file to write; printed if not given")
+    given = parser.parse_args(arguments)
+    return exit_code(lambda: run(given.variants, given.out))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""Where the time goes in a step of the student's training, and in pseudo-labelling an image.
+
+    python -m benchmarks.profile_step [--threads N] [--steps 24] [--out FILE]
+
+in the project's root after `dvc repro`. The code that is measured is the pipeline's own, with a clock round
+its parts; each part's time is without that of the parts in it. Medians over the steps and images.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from statistics import median
+from typing import Any, TypeVar
+from unittest.mock import patch
+
+import torch
+
+import pipelines.labeling
+import wssis.labeler
+import wssis.train_solov2
+from benchmarks.ablation import student_sources
+from pipelines import paths
+from pipelines.models import load_labeler
+from pipelines.params import load_params, rules_in_force
+from pipelines.stage import Stage, exit_code
+from pipelines.stages.report import as_markdown
+from wssis.files import write_json
+from wssis.models.backbone import Backbone
+from wssis.models.fpn import FPN
+from wssis.models.solov2 import InstanceHead, MaskBranch, SOLOv2
+
+WARM = 4  # steps and images that do not count: memory is taken, algorithms are chosen
+Item = TypeVar("Item")
+
+
+class Clock:
+    """Time by part, a part's own time only; a step (`lap`) at a time.
+
+    Args:
+        rest: name of what is in no other part.
+        wait: called before each reading (a GPU works on while Python does).
+    """
+
+    def __init__(self, rest: str, wait: Callable[[], None] = lambda: None) -> None:
+        self.laps: list[dict[str, float]] = []
+        self._open, self._wait = [rest], wait
+        self._current: defaultdict[str, float] = defaultdict(float)
+        self._last = time.perf_counter()
+
+    def _charge(self) -> None:
+        self._wait()
+        now = time.perf_counter()
+        self._current[self._open[-1]] += now - self._last
+        self._last = now
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Time inside belongs to `name`."""
+        self._charge()
+        self._open.append(name)
+        try:
+            yield
+        finally:
+            self._charge()
+            self._open.pop()
+
+    def lap(self) -> None:
+        """A step has ended."""
+        self._charge()
+        self.laps.append(dict(self._current))
+        self._current.clear()
+
+    def timed(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """`call` with its time in the part `name`."""
+
+        def wrapper(*arguments: Any, **options: Any) -> Any:
+            with self.part(name):
+                return call(*arguments, **options)
+
+        return wrapper
+
+    def each(self, name: str, items: Iterable[Item]) -> Iterator[Item]:
+        """The items, with the time that getting them takes in the part `name`."""
+        iterator, end = iter(items), object()
+        while (item := self.timed(name, next)(iterator, end)) is not end:
+            yield item
+
+    @contextmanager
+    def on(self, *places: tuple[object, str, str]) -> Iterator[None]:
+        """Inside, the functions at `places` (owner, attribute, part) are timed."""
+        with ExitStack() as stack:
+            for owner, attribute, name in places:
+                call = self.timed(name, getattr(owner, attribute))
+                stack.enter_context(patch.object(owner, attribute, call))
+            yield
+
+    def medians(self) -> dict[str, float]:
+        """Milliseconds of each part, in the order of the last lap, the rest at the end."""
+        laps, rest = self.laps[WARM:] or self.laps, self._open[0]
+        names = [*(name for name in laps[-1] if name != rest), rest]
+        return {name: 1000 * median(lap.get(name, 0.0) for lap in laps) for name in names}
+
+
+def clock_for(stage: Stage, rest: str) -> Clock:
+    """A clock that waits for the stage's device."""
+    return Clock(rest, torch.cuda.synchronize) if stage.device == "cuda" else Clock(rest)
+
+
+def training_step(stage: Stage, steps: int) -> dict[str, float]:
+    """Milliseconds by part of a step of the student's training."""
+    clock, params = clock_for(stage, "optimiser and EMA"), stage.params
+    sources, repeats = student_sources(stage, stage.load(paths.LABELS))
+    loader = wssis.train_solov2.training_loader
+    places = (
+        (SOLOv2, "preprocess", "preprocess"),
+        (Backbone, "forward", "backbone"),
+        (FPN, "forward", "fpn"),
+        (InstanceHead, "forward", "head"),
+        (MaskBranch, "forward", "mask branch"),
+        (SOLOv2, "forward", "raw maps"),
+        (wssis.train_solov2, "assign", "targets"),
+        (wssis.train_solov2, "solov2_loss", "loss"),
+        (torch.Tensor, "backward", "backward"),
+    )
+    data = patch.object(wssis.train_solov2, "training_loader", lambda *a: clock.each("data", loader(*a)))
+    with data, clock.on(*places):
+        wssis.train_solov2.train_solov2(
+            sources,
+            params.model,
+            params.resize,
+            params.augment,
+            replace(params.student.train, iterations=1 + WARM + steps),
+            params.seed,
+            repeats,
+            lambda progress: clock.lap(),
+            device=stage.device,
+        )
+    del clock.laps[0]  # in which the network was made
+    return clock.medians()
+
+
+def pseudo_image(stage: Stage, images: int) -> dict[str, float]:
+    """Milliseconds by part of labelling a weak image (the stage encodes three variants, here it is one)."""
+    clock, rules = clock_for(stage, "rest"), rules_in_force(stage.params)
+    labeler, _ = load_labeler(paths.TEACHER, paths.REFINER, rules, stage.device)
+    points = stage.load(paths.POINTS)
+    some = replace(points, images=tuple(points.images[i % len(points.images)] for i in range(images + WARM)))
+    places = (
+        (pipelines.labeling, "read_image", "read"),
+        (SOLOv2, "preprocess", "network"),
+        (SOLOv2, "forward", "network"),
+        (wssis.labeler, "prompt", "prompting"),
+        (wssis.labeler.Labeler, "propose", "refiner"),
+    )
+    with clock.on(*places):
+        for record, given in pipelines.labeling.proposals(labeler, some, "pseudo-labels"):
+            with clock.part("decide"):
+                decided = wssis.labeler.decide(given, rules)
+            with clock.part("encode"):
+                pipelines.labeling.labelled(record, decided)
+            clock.lap()
+    return clock.medians()
+
+
+def machine(stage: Stage) -> str:
+    """What the times were measured on."""
+    if stage.device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+def table(title: str, parts: dict[str, float]) -> str:
+    """Parts, milliseconds and shares in Markdown."""
+    total = sum(parts.values())
+    rows = [(name, f"{ms:.1f}", f"{ms / total:.0%}") for name, ms in parts.items()]
+    return as_markdown([(title, "ms", "share"), *rows, ("all", f"{total:.1f}", "100%")])
+
+
+def run(threads: int, steps: int, out: str | None) -> None:
+    """Measure, print tables, write or print JSON."""
+    if threads:
+        torch.set_num_threads(threads)
+    stage = Stage("profile", load_params())
+    found: dict[str, dict[str, float]] = {
+        "training step": training_step(stage, steps),
+        "pseudo-labels of an image": pseudo_image(stage, steps),
+    }
+    for title, parts in found.items():
+        print(f"{table(title, parts)}\n")
+    values = {"machine": machine(stage), "torch": str(torch.__version__), "milliseconds": found}
+    if out:
+        write_json(out, values, indent=2)
+    else:
+        print(json.dumps(values, indent=2))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.profile_step", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; torch's choice if not given")
+    parser.add_argument("--steps", type=int, default=24, help="steps and images that count")
+    parser.add_argument("--out", help="JSON file to write; printed if not given")
+    given = parser.parse_args(arguments)
+    if given.threads < 0 or given.steps < 1:
+        parser.error("threads must be 0 or more and steps at least 1")
+    return exit_code(lambda: run(given.threads, given.steps, given.out))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
