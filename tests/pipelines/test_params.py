@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,55 +14,55 @@ from wssis.errors import InputError
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
 
 
-def changed(tmp_path: Path, old: str, new: str) -> Path:
-    text = SHIPPED.read_text()
-    assert old in text
+def changed(tmp_path: Path, key: str, line: str) -> Path:
+    """The shipped params with the first line of a key (with its indentation) replaced."""
+    text, count = re.subn(rf"^{key}:.*$", line, SHIPPED.read_text(), count=1, flags=re.MULTILINE)
+    assert count == 1
     path = tmp_path / "params.yaml"
-    path.write_text(text.replace(old, new, 1))
+    path.write_text(text)
     return path
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "words"),
+    ("key", "line", "words"),
     [
-        ("  strong: 0.1", "  strong: 1.5", ("split.strong", "less than 1", "1.5")),
-        ("  strong: 0.1", "  strong: 0", ("split.strong", "greater than 0")),
-        ("  strong: 0.1", "  strong: 'x'", ("split.strong", "number", '"x"')),
-        ("  strong: 0.1", "  strong: .inf", ("split.strong", "finite")),
-        ("  strong: 0.1", "  stong: 0.1", ("split.stong", "unknown key", "Did you mean strong?")),
-        ("seed: 0", "seed: 0\nseed: 1", ("line 4", "duplicate key")),
-        ("seed: 0", "seed: 1.5", ("seed", "integer", "1.5")),
-        ("seed: 0", "seed: true", ("seed", "integer")),
-        ("seed: 0", "sed: 0", ("sed", "unknown key", "Did you mean seed?")),
-        ("  source: shapes", "  source: coco", ("data", "data.train", "source is coco")),
-        ("  source: shapes", "  source: pascal", ("data.source", "'shapes' or 'coco'", "pascal")),
-        ("  train: null", "  train: {annotation: a}", ("data.train", "annotation")),
-        ("    train: 200", "    train: 0", ("data.shapes.train", "greater than or equal to 1", "0")),
-        ("  n_trials: 20", "  n_trials: -1", ("tune.n_trials", "greater than or equal to 0")),
-        ("  mask_threshold: 0.5", "  mask_threshold: 2", ("pseudo", "mask_threshold")),
-        ("  own_point: 0.5", "  own_pont: 0.5", ("pseudo.own_pont", "Did you mean own_point?")),
-        ("  snapshots: [0.5, 0.833]", "  snapshots: [0.9, 0.5]", ("teacher", "ascending")),
-        ("  grids: []\n  ranges: []\n  train", "  grids: [3]\n  ranges: []\n  train", ("levels of teacher",)),
-        ("    nms: matrix", "    nms: soft", ("evaluate.decode.nms", "'matrix'", "soft")),
-        ("  experiment: shapes", "  experiment: ''", ("tracking.experiment",)),
-        ("pseudo:", "pseudo: [", ("line", "expected YAML")),
-        ("prices:", "prices: null\nx:", ("prices",)),
+        ("  strong", "  strong: 1.5", ("split.strong", "less than 1", "1.5")),
+        ("  strong", "  strong: 0", ("split.strong", "greater than 0")),
+        ("  strong", "  strong: 'x'", ("split.strong", "number", '"x"')),
+        ("  strong", "  strong: .inf", ("split.strong", "finite")),
+        ("  strong", "  stong: 0.1", ("split.stong", "unknown key", "Did you mean strong?")),
+        ("seed", "seed: 0\nseed: 1", ("line 4", "duplicate key")),
+        ("seed", "seed: 1.5", ("seed", "integer", "1.5")),
+        ("seed", "seed: true", ("seed", "integer")),
+        ("seed", "sed: 0", ("sed", "unknown key", "Did you mean seed?")),
+        ("  source", "  source: coco", ("data", "data.train", "source is coco")),
+        ("  source", "  source: pascal", ("data.source", "'shapes' or 'coco'", "pascal")),
+        ("  train", "  train: {annotation: a}", ("data.train", "annotation")),
+        ("    train", "    train: 0", ("data.shapes.train", "greater than or equal to 1", "0")),
+        ("  n_trials", "  n_trials: -1", ("tune.n_trials", "greater than or equal to 0")),
+        ("  mask_threshold", "  mask_threshold: 2", ("pseudo", "mask_threshold")),
+        ("  own_point", "  own_pont: 0.5", ("pseudo.own_pont", "Did you mean own_point?")),
+        ("  snapshots", "  snapshots: [0.9, 0.5]", ("teacher", "ascending")),
+        ("    nms", "    nms: soft", ("evaluate.decode.nms", "'matrix'", "soft")),
+        ("  experiment", "  experiment: ''", ("tracking.experiment",)),
+        ("pseudo", "pseudo: [", ("line", "expected YAML")),
+        ("prices", "prices: null\nx:", ("prices",)),
     ],
 )
-def test_what_does_not_fit_is_one_line(tmp_path: Path, old: str, new: str, words: tuple[str, ...]) -> None:
-    path = changed(tmp_path, old, new)
+def test_what_does_not_fit_is_one_line(tmp_path: Path, key: str, line: str, words: tuple[str, ...]) -> None:
+    path = changed(tmp_path, key, line)
     with pytest.raises(InputError) as caught:
         load_params(path)
-    line = str(caught.value)
-    assert "\n" not in line
-    assert str(path) in line
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(path) in message
     for word in words:
-        assert word in line
+        assert word in message
 
 
 def test_an_int_will_do_for_a_float_and_yaml_1_2_numbers_are_read(tmp_path: Path) -> None:
-    assert load_params(changed(tmp_path, "    box: 7.0".strip(), "box: 7")).prices.box == 7.0
-    path = changed(tmp_path, "    learning_rate: 0.002", "    learning_rate: 2e-3")
+    assert load_params(changed(tmp_path, "  box", "  box: 7")).prices.box == 7.0
+    path = changed(tmp_path, "    learning_rate", "    learning_rate: 2e-3")
     assert load_params(path).teacher.train.learning_rate == 0.002
 
 
@@ -92,8 +93,10 @@ def test_flatten_names_leaves() -> None:
 
 
 def test_differences_are_named_by_key(tmp_path: Path) -> None:
-    other = load_params(changed(tmp_path, "  strong: 0.1", "  strong: 0.5"))
-    assert differences(load_params(SHIPPED), other) == ["split.strong: 0.1 -> 0.5"]
+    other = load_params(changed(tmp_path, "  strong", "  strong: 0.5"))
+    assert differences(load_params(SHIPPED), other) == [
+        f"split.strong: {load_params(SHIPPED).split.strong} -> 0.5"
+    ]
 
 
 def test_tuned_rules_hold_only_where_params_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,6 +115,15 @@ def test_a_tuned_file_is_checked_as_params_are(tmp_path: Path) -> None:
     write_yaml(tmp_path / "t.yaml", {"pseudo": {"min_confidence": 3}})
     with pytest.raises(InputError, match=r"t\.yaml.*min_confidence"):
         parse(read_yaml(tmp_path / "t.yaml"), TunedPseudo, tmp_path / "t.yaml")
+
+
+def test_levels_of_the_teacher_must_fit_the_model(tmp_path: Path) -> None:
+    before, after = SHIPPED.read_text().split("\nteacher:")
+    (tmp_path / "params.yaml").write_text(
+        before + "\nteacher:" + after.replace("ranges: []", "ranges: [[1, 2]]", 1)
+    )
+    with pytest.raises(InputError, match="levels of teacher"):
+        load_params(tmp_path / "params.yaml")
 
 
 def test_the_teachers_own_levels_replace_the_models(tmp_path: Path) -> None:
