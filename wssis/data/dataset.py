@@ -10,8 +10,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from wssis.data.coco import CocoData, ImageRecord
 from wssis.data.images import read_image
+from wssis.data.patches import MaskPatches
 from wssis.data.transforms import TrainTransform
 from wssis.instances import Instances
+
+KEEP_BYTES = 1 << 30  # decoded images and masks that a process keeps; small data sets fit whole
 
 Sample = tuple[Tensor, Instances, int]
 Batch = tuple[list[Tensor], list[Instances], list[int]]
@@ -31,6 +34,8 @@ class TrainingImages(Dataset[Sample]):
             (source.image_dir, record) for source in sources for record in source.images
         ]
         self.transform, self.seed = transform, seed
+        self._kept: dict[int, tuple[Tensor, MaskPatches]] = {}
+        self._room = KEEP_BYTES
 
     def __len__(self) -> int:
         return len(self.items)
@@ -38,12 +43,26 @@ class TrainingImages(Dataset[Sample]):
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         """Sample of (position in training, image): uint8 (3, h, w), its objects, the image's id."""
         position, index = key
-        image_dir, record = self.items[index]
-        image = read_image(image_dir, record.file_name, (record.height, record.width))
+        record = self.items[index][1]
+        image, patches = self._read(index)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed * 1_000_003 + position)
-            image, instances = self.transform(image, record.instances())
-        return image, instances, record.id
+            window = self.transform.window(record.height, record.width)
+            part = image[:, window.top : window.top + window.height, window.left : window.left + window.width]
+            objects = patches.crop(window.top, window.left, window.height, window.width)
+            part, objects = self.transform.warp(part, objects, window.size)
+        return part, objects, record.id
+
+    def _read(self, index: int) -> tuple[Tensor, MaskPatches]:
+        """Image and masks, kept for the next time while there is room."""
+        if index in self._kept:
+            return self._kept[index]
+        image_dir, record = self.items[index]
+        found = (read_image(image_dir, record.file_name, record.size), MaskPatches.of(record))
+        self._room -= found[0].numel() + found[1].nbytes
+        if self._room > 0:
+            self._kept[index] = found
+        return found
 
 
 class ShuffledPositions(Sampler[list[tuple[int, int]]]):

@@ -87,6 +87,17 @@ class AugmentSettings:
             raise ValueError("crop must be 0 or more pixels")
 
 
+@dataclass(frozen=True)
+class Window:
+    """A part of an image in pixels, and the (H, W) that it is scaled to."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    size: tuple[int, int]
+
+
 class TrainTransform:
     """Resize, scale jitter, crop, flips and colour jitter of an image and its masks.
 
@@ -100,40 +111,58 @@ class TrainTransform:
 
     def __call__(self, image: Tensor, instances: Instances) -> tuple[Tensor, Instances]:
         """uint8 (3, H, W) and its objects (with masks) to a changed image and the objects still in it."""
-        masks = (
-            instances.masks
-            if instances.masks is not None
-            else torch.zeros((0, *instances.size), dtype=torch.bool)
+        window = self.window(int(image.shape[1]), int(image.shape[2]))
+        rows = slice(window.top, window.top + window.height)
+        columns = slice(window.left, window.left + window.width)
+        cut = Instances(
+            size=(window.height, window.width),
+            labels=instances.labels,
+            masks=None if instances.masks is None else instances.masks[:, rows, columns],
+            ignore=None if instances.ignore is None else instances.ignore[rows, columns],
         )
-        ignore = (
-            instances.ignore
-            if instances.ignore is not None
-            else torch.zeros(instances.size, dtype=torch.bool)
-        )
-        picture = tv_tensors.Image(image)
-        layers = tv_tensors.Mask(torch.cat([masks, ignore[None]]).to(torch.uint8))
-        picture, layers = self._geometry(picture, layers)
+        return self.warp(image[:, rows, columns], cut, window.size)
+
+    def window(self, height: int, width: int) -> Window:
+        """A random scale, and the random window that is the whole image or becomes `crop` pixels at it.
+
+        The window is cut first and scaled then: large images are never resized whole.
+        """
+        low, high = self.augment.scale
+        factor = self.resize.factor(height, width) * (low + (high - low) * torch.rand(()).item())
+        crop = self.augment.crop
+        if not crop:
+            return Window(
+                0, 0, height, width, (max(1, round(height * factor)), max(1, round(width * factor)))
+            )
+        window_h, window_w = min(height, round(crop / factor)), min(width, round(crop / factor))
+        top = int(torch.randint(height - window_h + 1, ()))
+        left = int(torch.randint(width - window_w + 1, ()))
+        size = (min(crop, max(1, round(window_h * factor))), min(crop, max(1, round(window_w * factor))))
+        return Window(top, left, window_h, window_w, size)
+
+    def warp(self, image: Tensor, instances: Instances, size: tuple[int, int]) -> tuple[Tensor, Instances]:
+        """Scale a window to `size` (H, W), turn it, colour it; objects of too few pixels are left out."""
+        masks, ignore = instances.masks, instances.ignore
+        if masks is None:
+            masks = torch.zeros((0, *instances.size), dtype=torch.bool)
+        regions = masks.new_zeros((1, *instances.size)) if ignore is None else ignore[None]
+        layers = torch.cat([masks, regions]).to(torch.uint8)
+        picture: Tensor = tv_tensors.Image(image)
+        if size != instances.size:
+            picture, layers = TF.resize(picture, list(size), antialias=True), resize_masks(layers, list(size))
+        picture, turned = self._turn(picture, tv_tensors.Mask(layers))
         picture = self.colour(picture)
-        boolean = layers.as_subclass(Tensor).bool()
+        boolean = turned.as_subclass(Tensor).bool()
         keep = boolean[:-1].flatten(1).sum(1) >= MIN_AREA
         changed = Instances(
             size=(int(boolean.shape[1]), int(boolean.shape[2])),
             labels=instances.labels[keep],
             masks=boolean[:-1][keep],
-            ignore=boolean[-1] if instances.ignore is not None else None,
+            ignore=boolean[-1] if ignore is not None else None,
         )
         return picture.as_subclass(Tensor), changed
 
-    def _geometry(self, picture: Tensor, layers: Tensor) -> tuple[Tensor, Tensor]:
-        height, width = picture.shape[-2:]
-        low, high = self.augment.scale
-        factor = self.resize.factor(height, width) * (low + (high - low) * torch.rand(()).item())
-        if self.augment.crop:
-            picture, layers = self._crop(picture, layers, factor)
-        else:
-            size = [max(1, round(height * factor)), max(1, round(width * factor))]
-            picture = TF.resize(picture, size, antialias=True)
-            layers = tv_tensors.Mask(resize_masks(layers.as_subclass(Tensor), size))
+    def _turn(self, picture: Tensor, layers: Tensor) -> tuple[Tensor, Tensor]:
         if self.augment.flips != "none" and torch.rand(()) < 0.5:
             picture, layers = TF.horizontal_flip(picture), TF.horizontal_flip(layers)
         if self.augment.flips == "all":
@@ -141,18 +170,6 @@ class TrainTransform:
             picture = tv_tensors.Image(torch.rot90(picture, turns, (-2, -1)))
             layers = tv_tensors.Mask(torch.rot90(layers, turns, (-2, -1)))
         return picture, layers
-
-    def _crop(self, picture: Tensor, layers: Tensor, factor: float) -> tuple[Tensor, Tensor]:
-        """Cut the window first and scale it then: large images are never resized whole."""
-        height, width = picture.shape[-2:]
-        crop = self.augment.crop
-        window_h, window_w = min(height, round(crop / factor)), min(width, round(crop / factor))
-        top = int(torch.randint(height - window_h + 1, ()))
-        left = int(torch.randint(width - window_w + 1, ()))
-        size = [min(crop, max(1, round(window_h * factor))), min(crop, max(1, round(window_w * factor)))]
-        picture = TF.resized_crop(picture, top, left, window_h, window_w, size, antialias=True)
-        window = layers[:, top : top + window_h, left : left + window_w]
-        return picture, tv_tensors.Mask(resize_masks(window.as_subclass(Tensor), size))
 
 
 def resize_masks(masks: Tensor, size: list[int]) -> Tensor:
