@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from wssis.data import dataset
 from wssis.data.dataset import ShuffledPositions, TrainingImages, collate, training_loader
+from wssis.data.images import read_image
 from wssis.data.transforms import AugmentSettings, ResizeSettings, TrainTransform
 from wssis.errors import InputError
 
@@ -43,6 +45,28 @@ def test_a_sample_depends_on_seed_position_and_image_alone(images) -> None:
     assert not any(equal(a, b) for a, b in zip(wanted[:4], wanted[4:8], strict=True))
     images.seed = 4
     assert not any(equal(images[(p, p % 4)], wanted[p]) for p in range(12))
+
+
+def test_keeping_images_in_memory_changes_nothing(images, monkeypatch) -> None:
+    wanted = [images[(position, position % 4)] for position in range(16)]
+    monkeypatch.setattr(dataset, "KEEP_BYTES", 0)
+    forgetful = TrainingImages([], TRANSFORM, seed=3)
+    forgetful.items = images.items
+    again = [forgetful[(position, position % 4)] for position in range(16)]
+    assert not forgetful._kept
+    assert len(images._kept) == 4
+    assert all(equal(a, b) for a, b in zip(wanted, again, strict=True))
+
+
+def test_a_sample_is_the_transform_of_the_whole_image(images) -> None:
+    for position in range(16):
+        image_dir, record = images.items[position % 4]
+        torch.manual_seed(3 * 1_000_003 + position)
+        picture, objects = TRANSFORM(read_image(image_dir, record.file_name), record.instances())
+        sample = images[(position, position % 4)]
+        assert equal((picture, objects, record.id), sample)
+        assert (objects.ignore is None) == (sample[1].ignore is None)
+        assert objects.ignore is None or torch.equal(objects.ignore, sample[1].ignore)
 
 
 def test_reading_a_sample_leaves_the_global_random_state_alone(images) -> None:
