@@ -7,7 +7,7 @@ proposals. Every point ends as exactly one mask or one ignore region.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -113,19 +113,24 @@ class Labeler:
             labels: (N,) int64 classes.
             ids: (N,) int64 that travel with the points.
         """
+        device = self.teacher.backbone.mean.device
+        image, inputs = image.to(device), (points.to(device), labels.to(device))
         size = (int(image.shape[1]), int(image.shape[2]))
-        rough, rough_size, score = rough_masks(self.teacher, self.resize, image, points, labels)
-        none = torch.zeros((len(points), 4))
-        proposals = Proposals(points, labels, ids, size, rough.half(), rough_size, score, None, none)
-        if self.refiner is None or not len(points):
-            return proposals
-        pixels = self.refiner.normalise(image)
-        refined, windows = refine(self.refiner, pixels, partial(full_size, proposals), points, labels)
-        for _ in range(self.refiner.settings.passes - 1):
-            # A window that a poor rough mask had misplaced is laid again round what the last pass found.
-            last = partial(pasted, refined, windows, size)
-            refined, windows = refine(self.refiner, pixels, last, points, labels)
-        return replace(proposals, refined=refined.half(), windows=windows)
+        rough, rough_size, score = rough_masks(self.teacher, self.resize, image, *inputs)
+        rough = rough.half()
+        refined, windows = None, torch.zeros((len(points), 4))
+        if self.refiner is not None and len(points):
+            pixels = self.refiner.normalise(image)
+            so_far = partial(spread, rough, rough_size, size)
+            refined, windows = refine(self.refiner, pixels, so_far, *inputs)
+            for _ in range(self.refiner.settings.passes - 1):
+                # A window that a poor rough mask had misplaced is laid again round what was found.
+                so_far = partial(pasted, refined, windows, size)
+                refined, windows = refine(self.refiner, pixels, so_far, *inputs)
+            refined = refined.half().cpu()
+        return Proposals(
+            points, labels, ids, size, rough.cpu(), rough_size, score.cpu(), refined, windows.cpu()
+        )
 
 
 @torch.inference_mode()
@@ -167,7 +172,7 @@ def refine(
     """
     settings = refiner.settings
     refined, windows = [], []
-    for rows in torch.arange(len(points)).split(CHUNK):
+    for rows in torch.arange(len(points), device=points.device).split(CHUNK):
         masks = probs(rows) > 0.5
         spans = crop_windows(masks, points[rows], settings.scale, settings.smallest)
         channels = point_channels(
@@ -179,11 +184,15 @@ def refine(
     return torch.cat(refined), torch.cat(windows)
 
 
-def full_size(proposals: Proposals, rows: Tensor) -> Tensor:
+def spread(rough: Tensor, rough_size: tuple[float, float], size: tuple[int, int], rows: Tensor) -> Tensor:
     """Rough probabilities (n, H, W) float32 of some of the points, bilinear."""
-    height, width = proposals.rough_size
-    windows = torch.tensor([[0.0, 0.0, width, height]]).expand(len(rows), 4)
-    return paste(proposals.rough[rows], windows, proposals.size)
+    windows = torch.tensor([[0.0, 0.0, rough_size[1], rough_size[0]]], device=rough.device)
+    return paste(rough[rows], windows.expand(len(rows), 4), size)
+
+
+def full_size(proposals: Proposals, rows: Tensor) -> Tensor:
+    """Rough probabilities (n, H, W) float32 of some of the points of an image."""
+    return spread(proposals.rough, proposals.rough_size, proposals.size, rows)
 
 
 def pasted(refined: Tensor, windows: Tensor, size: tuple[int, int], rows: Tensor) -> Tensor:

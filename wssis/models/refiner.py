@@ -121,8 +121,9 @@ class Refiner(nn.Module):
         return logits + self.trust * mask[:, 0] if self.settings.residual else logits
 
     def normalise(self, image: Tensor) -> Tensor:
-        """uint8 (3, H, W) to normalised float32 of the encoder's mean and deviation."""
-        return (image.to(self.encoder.mean.device).float() - self.encoder.mean) / self.encoder.std
+        """uint8 (3, H, W) to float32 of the encoder's mean and deviation, on the image's own device."""
+        mean, std = self.encoder.mean.to(image.device), self.encoder.std.to(image.device)
+        return (image.float() - mean) / std
 
 
 def widen_first_conv(net: nn.Module, extra: int) -> None:
