@@ -1,9 +1,10 @@
 """Where the time goes in a step of the student's training, and in pseudo-labelling an image.
 
-    python -m benchmarks.profile_step [--threads N] [--steps 24] [--out FILE]
+    python -m benchmarks.profile_step [--threads N] [--steps 24] [--warm 4] [--out FILE]
 
 in the project's root after `dvc repro`. The code that is measured is the pipeline's own, with a clock round
-its parts; each part's time is without that of the parts in it. Medians over the steps and images.
+its parts; each part's time is without that of the parts in it. Medians over the steps and images. An image
+is decoded when first shown and kept: for `data` of later passes, let --warm cover the first.
 """
 
 import argparse
@@ -35,7 +36,6 @@ from wssis.models.backbone import Backbone
 from wssis.models.fpn import FPN
 from wssis.models.solov2 import InstanceHead, MaskBranch, SOLOv2
 
-WARM = 4  # steps and images that do not count: memory is taken, algorithms are chosen
 Item = TypeVar("Item")
 
 
@@ -48,7 +48,7 @@ class Clock:
     """
 
     def __init__(self, rest: str, wait: Callable[[], None] = lambda: None) -> None:
-        self.laps: list[dict[str, float]] = []
+        self.laps: list[dict[str, float]] = []  # seconds
         self._open, self._wait = [rest], wait
         self._current: defaultdict[str, float] = defaultdict(float)
         self._last = time.perf_counter()
@@ -102,9 +102,9 @@ class Clock:
 
     def medians(self) -> dict[str, float]:
         """Milliseconds of each part, in the order of the last lap, the rest at the end."""
-        laps, rest = self.laps[WARM:] or self.laps, self._open[0]
-        names = [*(name for name in laps[-1] if name != rest), rest]
-        return {name: 1000 * median(lap.get(name, 0.0) for lap in laps) for name in names}
+        rest = self._open[0]
+        names = [*(name for name in self.laps[-1] if name != rest), rest]
+        return {name: 1000 * median(lap.get(name, 0.0) for lap in self.laps) for name in names}
 
 
 def clock_for(stage: Stage, rest: str) -> Clock:
@@ -112,7 +112,7 @@ def clock_for(stage: Stage, rest: str) -> Clock:
     return Clock(rest, torch.cuda.synchronize) if stage.device == "cuda" else Clock(rest)
 
 
-def training_step(stage: Stage, steps: int) -> dict[str, float]:
+def training_step(stage: Stage, steps: int, warm: int) -> dict[str, float]:
     """Milliseconds by part of a step of the student's training."""
     clock, params = clock_for(stage, "optimiser and EMA"), stage.params
     sources, repeats = student_sources(stage, stage.load(paths.LABELS))
@@ -135,22 +135,22 @@ def training_step(stage: Stage, steps: int) -> dict[str, float]:
             params.model,
             params.resize,
             params.augment,
-            replace(params.student.train, iterations=1 + WARM + steps),
+            replace(params.student.train, iterations=1 + warm + steps),
             params.seed,
             repeats,
             lambda progress: clock.lap(),
             device=stage.device,
         )
-    del clock.laps[0]  # in which the network was made
+    del clock.laps[: 1 + warm]  # in the first the network was made
     return clock.medians()
 
 
-def pseudo_image(stage: Stage, images: int) -> dict[str, float]:
+def pseudo_image(stage: Stage, images: int, warm: int) -> dict[str, float]:
     """Milliseconds by part of labelling a weak image (the stage encodes three variants, here it is one)."""
     clock, rules = clock_for(stage, "rest"), rules_in_force(stage.params)
     labeler, _ = load_labeler(paths.TEACHER, paths.REFINER, rules, stage.device)
     points = stage.load(paths.POINTS)
-    some = replace(points, images=tuple(points.images[i % len(points.images)] for i in range(images + WARM)))
+    some = replace(points, images=tuple(points.images[i % len(points.images)] for i in range(warm + images)))
     places = (
         (pipelines.labeling, "read_image", "read"),
         (SOLOv2, "preprocess", "network"),
@@ -165,6 +165,7 @@ def pseudo_image(stage: Stage, images: int) -> dict[str, float]:
             with clock.part("encode"):
                 pipelines.labeling.labelled(record, decided)
             clock.lap()
+    del clock.laps[:warm]
     return clock.medians()
 
 
@@ -182,14 +183,14 @@ def table(title: str, parts: dict[str, float]) -> str:
     return as_markdown([(title, "ms", "share"), *rows, ("all", f"{total:.1f}", "100%")])
 
 
-def run(threads: int, steps: int, out: str | None) -> None:
+def run(threads: int, steps: int, warm: int, out: str | None) -> None:
     """Measure, print tables, write or print JSON."""
     if threads:
         torch.set_num_threads(threads)
     stage = Stage("profile", load_params())
     found: dict[str, dict[str, float]] = {
-        "training step": training_step(stage, steps),
-        "pseudo-labels of an image": pseudo_image(stage, steps),
+        "training step": training_step(stage, steps, warm),
+        "pseudo-labels of an image": pseudo_image(stage, steps, warm),
     }
     for title, parts in found.items():
         print(f"{table(title, parts)}\n")
@@ -207,11 +208,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; torch's choice if not given")
     parser.add_argument("--steps", type=int, default=24, help="steps and images that count")
+    parser.add_argument("--warm", type=int, default=4, help="steps and images before, that do not count")
     parser.add_argument("--out", help="JSON file to write; printed if not given")
     given = parser.parse_args(arguments)
-    if given.threads < 0 or given.steps < 1:
-        parser.error("threads must be 0 or more and steps at least 1")
-    return exit_code(lambda: run(given.threads, given.steps, given.out))
+    if given.threads < 0 or given.warm < 0 or given.steps < 1:
+        parser.error("threads and warm must be 0 or more and steps at least 1")
+    return exit_code(lambda: run(given.threads, given.steps, given.warm, given.out))
 
 
 if __name__ == "__main__":
