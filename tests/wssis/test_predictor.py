@@ -11,7 +11,14 @@ from wssis.metrics import mask_iou
 from wssis.models.solov2 import SOLOv2, SOLOv2Settings, padded_size
 from wssis.predictor import Predictor
 
-SETTINGS = SOLOv2Settings(pretrained=False, fpn_channels=16, head_channels=16, mask_channels=8)
+SETTINGS = SOLOv2Settings(
+    pretrained=False,
+    strides=(4, 8, 16),
+    sources=(0, 1, 2),
+    fpn_channels=16,
+    head_channels=16,
+    mask_channels=8,
+)
 DECODE = DecodeSettings(max_detections=20)
 SIZES = [(64, 64), (40, 100), (64, 64), (96, 70), (33, 20), (64, 60), (200, 31), (64, 64)]
 

@@ -11,7 +11,15 @@ from wssis.models.solov2 import SOLOv2, SOLOv2Settings
 from wssis.train_solov2 import solov2_batch_loss, train_solov2
 from wssis.trainer import TrainSettings
 
-MODEL = SOLOv2Settings(pretrained=False, frozen_stages=0, fpn_channels=16, head_channels=16, mask_channels=8)
+MODEL = SOLOv2Settings(
+    pretrained=False,
+    frozen_stages=0,
+    strides=(4, 8, 16),
+    sources=(0, 1, 2),
+    fpn_channels=16,
+    head_channels=16,
+    mask_channels=8,
+)
 PAPER = replace(MODEL, cells=(), grids=(12, 8, 6), parity=True)
 STILL = AugmentSettings(crop=0, scale=(1.0, 1.0), flips="none", brightness=0, contrast=0, saturation=0)
 RESIZE = ResizeSettings()

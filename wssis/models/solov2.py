@@ -41,13 +41,13 @@ class SOLOv2Settings:
     backbone: str = "efficientnet_lite0"
     pretrained: bool | str = True
     frozen_stages: int = 2
-    strides: tuple[int, ...] = (4, 8, 16)
+    strides: tuple[int, ...] = (2, 4, 8, 16)
     extra_level: bool = False
     fpn_channels: int = 48
     head_channels: int = 64
     head_depth: int = 2
     mask_channels: int = 32
-    sources: tuple[int, ...] = (0, 1, 2)
+    sources: tuple[int, ...] = (1, 2, 3)
     cells: tuple[int, ...] = (4, 8, 16)
     grids: tuple[int, ...] = ()
     ranges: tuple[tuple[float, float], ...] = ((0, 20), (14, 40), (28, 4096))

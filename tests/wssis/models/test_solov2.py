@@ -6,7 +6,14 @@ import torch
 from wssis.models.position import absolute_position, position_basis
 from wssis.models.solov2 import SOLOv2, SOLOv2Settings
 
-SMALL = SOLOv2Settings(pretrained=False, fpn_channels=16, head_channels=16, mask_channels=8)
+SMALL = SOLOv2Settings(
+    pretrained=False,
+    strides=(4, 8, 16),
+    sources=(0, 1, 2),
+    fpn_channels=16,
+    head_channels=16,
+    mask_channels=8,
+)
 PAPER = SOLOv2Settings(
     backbone="resnet18",
     pretrained=False,
