@@ -40,7 +40,7 @@ class Meter:
         self.done = self.done + 1 if done is None else done
         if self._bar:
             self._bar.update(self._task, completed=self.done, rate=self._rate(), note=note)
-        elif time.monotonic() - self._said >= LINE_EVERY_S:
+        elif time.monotonic() - self._said >= LINE_EVERY_S and self.done < self.total:
             self._say(note)
 
     def __exit__(
