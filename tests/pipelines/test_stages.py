@@ -1,0 +1,220 @@
+"""Stages by themselves, without DVC and tracking: what they write, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines import paths
+from pipelines.params import load_params, parse, read_yaml
+from pipelines.sections import Params
+from pipelines.stage import Stage
+from pipelines.stages.audit import audit
+from pipelines.stages.prepare import prepare
+from pipelines.stages.register import register
+from pipelines.stages.split import split
+from wssis.data.coco import load_coco, save_coco
+from wssis.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+
+
+def stage(name: str, **sections: dict[str, Any]) -> Stage:
+    """A stage with the shipped params but for some values, and without tracking."""
+    values = read_yaml(ROOT / "params.yaml")
+    for section, changes in sections.items():
+        values[section] |= changes
+    return Stage(name, parse(values, Params, "params.yaml"))
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+SHAPES = {"shapes": {"train": 12, "val": 3, "size": 48, "seed": 1}}
+
+
+def write_folder(folder: Path, **changes: Any) -> dict[str, str]:
+    """A COCO folder of two images, with some records changed."""
+    folder.mkdir()
+    for name in ("a", "b"):
+        Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(folder / f"{name}.png")
+    document = {
+        "images": [
+            {"id": n, "file_name": f"{name}.png", "height": 20, "width": 30}
+            for n, name in ((1, "a"), (2, "b"))
+        ],
+        "categories": [{"id": 5, "name": "thing"}],
+        "annotations": [
+            {"id": n, "image_id": n, "category_id": 5, "segmentation": [[2, 2, 9, 2, 9, 9]]} for n in (1, 2)
+        ],
+    }
+    (folder / "a.json").write_text(json.dumps(document | changes))
+    return {"annotations": f"{folder.name}/a.json", "images": folder.name}
+
+
+def test_prepare_and_split_of_shapes(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prepare(stage("prepare", data=SHAPES))
+    assert len(load_coco(paths.PREPARED_TRAIN).images) == 12
+    assert len(load_coco(paths.PREPARED_VAL).images) == 3
+    split(stage("split", split={"strong": 0.5, "holdout": 0.3}))
+    strong, holdout, points = (load_coco(path) for path in (paths.STRONG, paths.HOLDOUT, paths.POINTS))
+    assert [len(data.images) for data in (strong, holdout, points)] == [4, 2, 6]
+    raw = json.loads(paths.POINTS.read_text())
+    assert raw["annotations"]
+    assert not {"segmentation", "bbox", "area"} & {key for item in raw["annotations"] for key in item}
+    truth = load_coco(paths.WEAK_TRUTH)
+    assert {i.id for im in points.images for i in im.annotations} <= {
+        i.id for im in truth.images for i in im.annotations
+    }
+    ledger = json.loads(paths.LEDGER.read_text())
+    assert ledger["totals"]["label_hours"] < ledger["totals"]["full_label_hours"]
+    assert "4 strong, 2 held out, 6 weak" in capsys.readouterr().out
+
+
+def test_prepare_of_a_folder_leaves_the_images_where_they_are(workspace: Path) -> None:
+    train, val = write_folder(workspace / "mine"), write_folder(workspace / "yours")
+    prepare(stage("prepare", data={"source": "coco", "train": train, "val": val}))
+    assert json.loads(paths.PREPARED_TRAIN.read_text())["info"]["image_dir"] == "mine"
+    assert load_coco(paths.PREPARED_VAL).image_dir == "yours"
+    assert list(paths.PREPARED_TRAIN_IMAGES.iterdir()) == []
+
+
+def test_a_folder_in_the_project_is_named_alike_in_a_queued_experiment(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_folder(workspace / "mine")
+    settings = {"source": "coco", "train": folder, "val": folder}
+    prepare(stage("prepare", data=settings))
+    queued = workspace / ".dvc/tmp/exps/tmp1"
+    queued.mkdir(parents=True)
+    monkeypatch.chdir(queued)
+    prepare(stage("prepare", data=settings))
+    assert paths.PREPARED_TRAIN.read_bytes() == (workspace / paths.PREPARED_TRAIN).read_bytes()
+    assert stage("split").load(paths.PREPARED_TRAIN).image_dir == str(workspace / "mine")
+
+
+def test_prepare_refuses_images_that_are_not_as_the_annotations_say(workspace: Path) -> None:
+    good = write_folder(workspace / "good")
+
+    def refused(train: dict[str, str], *words: str) -> None:
+        with pytest.raises(InputError) as caught:
+            prepare(stage("prepare", data={"source": "coco", "train": train, "val": good}))
+        assert all(word in str(caught.value) for word in words)
+        assert not paths.PREPARED_TRAIN.exists()
+
+    other = [{"id": 1, "file_name": "a.png", "height": 21, "width": 30}]
+    note = [{"id": 1, "image_id": 1, "category_id": 5, "segmentation": [[2, 2, 9, 2, 9, 9]]}]
+    refused(write_folder(workspace / "size", images=other, annotations=note), "a.png", "30 x 21")
+    outside = [{"id": 1, "file_name": "../a.png", "height": 20, "width": 30}]
+    refused(write_folder(workspace / "outside", images=outside, annotations=note), "../a.png")
+    missing = [{"id": 1, "file_name": "c.png", "height": 20, "width": 30}]
+    refused(write_folder(workspace / "missing", images=missing, annotations=note), "c.png")
+    refused({"annotations": "nowhere.json", "images": "good"}, "nowhere.json")
+    refused(write_folder(workspace / "classes", categories=[{"id": 5, "name": "cat"}]), "categories")
+
+
+def test_split_refuses_fractions_that_leave_nothing(workspace: Path) -> None:
+    prepare(stage("prepare", data=SHAPES))
+    for fraction in (0.01, 0.99):
+        with pytest.raises(InputError, match=r"split\.strong"):
+            split(stage("split", split={"strong": fraction}))
+    assert not paths.STRONG.exists()
+    assert not paths.LEDGER.exists()
+
+
+def test_split_takes_a_persons_points(workspace: Path) -> None:
+    prepare(stage("prepare", data=SHAPES))
+    data = load_coco(paths.PREPARED_TRAIN)
+    lines = [f"{image.file_name},3.5,4.5,star" for image in data.images]
+    Path("clicks.csv").write_text("\n".join(["file,x,y,class", *lines]))
+    split(stage("split", split={"strong": 0.5, "clicked": "clicks.csv"}))
+    points = load_coco(paths.POINTS)
+    assert all([item.point for item in image.annotations] == [(3.5, 4.5)] for image in points.images)
+    Path("clicks.csv").write_text("file,x,y,class\n00000.png,99,4,star")
+    with pytest.raises(InputError, match=r"clicks\.csv, line 2"):
+        split(stage("split", split={"strong": 0.5, "clicked": "clicks.csv"}))
+
+
+def audited(workspace: Path) -> dict[str, float]:
+    audit(stage("audit"))
+    assert paths.PICTURE_WORST_LABELS.stat().st_size > 1000
+    assert paths.PLOT_PSEUDO.read_text().startswith(
+        "image_id,id,label,ignored,confidence,rough_iou,refined_iou\n"
+    )
+    return json.loads(paths.METRICS_PSEUDO.read_text())
+
+
+def test_audit_counts_and_measures_where_the_truth_is(workspace: Path) -> None:
+    from dataclasses import replace
+
+    prepare(stage("prepare", data=SHAPES))
+    split(stage("split", split={"strong": 0.5}))
+    truth = load_coco(paths.WEAK_TRUTH)
+    first = next(image for image in truth.images if len(image.annotations) > 1)
+
+    def with_first_ignored(image: Any) -> Any:
+        if image is not first:
+            return image
+        ignored = replace(image.annotations[0], extra={"ignore": True, "confidence": 0.1})
+        return replace(image, annotations=(ignored, *image.annotations[1:]))
+
+    save_coco(truth, paths.PROPOSED)
+    save_coco(truth, paths.PROPOSED_ROUGH)
+    save_coco(replace(truth, images=tuple(with_first_ignored(i) for i in truth.images)), paths.LABELS)
+    metrics = audited(workspace)
+    assert metrics["points"] == truth.num_objects == metrics["masks"] + metrics["ignored"]
+    assert metrics["ignored"] == 1
+    assert metrics["rough_iou"] == metrics["refined_iou"] == metrics["refined_iou50"] == 1.0
+    # Without the truth of weak images there is nothing to measure against.
+    save_coco(
+        replace(truth, images=tuple(replace(i, annotations=()) for i in truth.images)), paths.WEAK_TRUTH
+    )
+    metrics = audited(workspace)
+    assert set(metrics) == {"points", "masks", "ignored"}
+
+
+def test_nothing_is_registered_from_a_queued_experiment(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queued = workspace / ".dvc/tmp/exps/tmp1"
+    queued.mkdir(parents=True)
+    monkeypatch.chdir(queued)
+    here = stage("register")
+    here.tracker.run_id = "a run"
+    register(here)
+    assert json.loads(paths.REGISTERED.read_text()) == {}
+    assert "nothing is registered" in capsys.readouterr().out
+    assert not (workspace / "mlflow.db").exists()
+
+
+def test_a_stage_with_wrong_params_ends_with_two_and_one_line(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(
+        (ROOT / "params.yaml").read_text().replace("seed: 0", "seed: -1", 1)
+    )
+    words = [sys.executable, "-m", "pipelines.stages.split"]
+    done = subprocess.run(
+        words,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("wssis: params.yaml, seed: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+
+
+def test_the_shipped_params_are_those_of_this_test() -> None:
+    assert stage("split").params == load_params(ROOT / "params.yaml")
