@@ -19,12 +19,12 @@ from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, load_coco, save_coco
 from wssis.data.images import check_image
 from wssis.data.points import read_points
-from wssis.decode import DecodeSettings
 from wssis.draw import draw_instances
 from wssis.errors import InputError
 from wssis.files import write_json
-from wssis.labeler import Labeler, PseudoRules
+from wssis.labeler import Labeler
 from wssis.metrics import results_ap
+from wssis.settings import DecodeSettings, PseudoRules
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".jp2"}
 

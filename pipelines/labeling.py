@@ -13,11 +13,9 @@ from pipelines.progress import Meter
 from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, CocoData, ImageRecord
 from wssis.data.images import read_image
-from wssis.data.transforms import ResizeSettings
 from wssis.instances import Instances
 from wssis.labeler import Labeler, Proposals, full_size
 from wssis.metrics import mask_iou, to_coco_results
-from wssis.models.solov2 import SOLOv2
 from wssis.predictor import Predictor
 
 Prompts = tuple[Tensor, Tensor, Tensor]  # points (N, 2) xy, labels (N,), ids (N,)
@@ -50,10 +48,10 @@ def proposals(labeler: Labeler, data: CocoData, name: str) -> Iterator[tuple[Ima
         yield record, labeler.propose(image, points, labels, ids)
 
 
-def rough_dataset(teacher: SOLOv2, resize: ResizeSettings, data: CocoData, name: str) -> CocoData:
+def rough_dataset(labeler: Labeler, data: CocoData, name: str) -> CocoData:
     """The teacher's masks for the points of `data`, under the ids of its annotations."""
     images = []
-    for record, given in proposals(Labeler(teacher, None, resize), data, name):
+    for record, given in proposals(labeler, data, name):
         assert given.ids is not None
         rles = [
             rle

@@ -12,13 +12,12 @@ from pathlib import Path
 
 from wssis.checkpoint import load_model
 from wssis.data.coco import Category
-from wssis.data.transforms import ResizeSettings
-from wssis.decode import DecodeSettings
 from wssis.errors import InputError
-from wssis.labeler import Labeler, PseudoRules
+from wssis.labeler import Labeler
 from wssis.models.refiner import Refiner
 from wssis.models.solov2 import SOLOv2
 from wssis.predictor import Predictor
+from wssis.settings import DecodeSettings, PseudoRules, ResizeSettings
 
 DECODE = "decode.json"
 RULES = "rules.json"
@@ -26,11 +25,17 @@ RULES = "rules.json"
 
 @dataclass(frozen=True)
 class Saved:
-    """A SOLOv2, the scale that it was trained at, and its classes with the ids of the data set."""
+    """A SOLOv2, the scale and flips that it was trained at, and its classes with the ids of the data set."""
 
     model: SOLOv2
     resize: ResizeSettings
+    flips: str
     categories: tuple[Category, ...]
+
+    @property
+    def views(self) -> str:
+        """Flips that labelling asks about: those of the training; the paper's setting asks once."""
+        return "none" if self.model.settings.parity else self.flips
 
 
 def load_solov2(folder: str | Path, device: str = "cpu") -> Saved:
@@ -46,7 +51,7 @@ def load_solov2(folder: str | Path, device: str = "cpu") -> Saved:
         )
     ids = meta.extra.get("category_ids", range(1, len(meta.class_names) + 1))
     categories = tuple(Category(i, name) for i, name in zip(ids, meta.class_names, strict=True))
-    return Saved(model.to(device), ResizeSettings(**meta.extra["resize"]), categories)
+    return Saved(model.to(device), ResizeSettings(**meta.extra["resize"]), meta.extra["flips"], categories)
 
 
 def load_predictor(
@@ -81,7 +86,7 @@ def load_labeler(
             where=refiner,
             remedy="Run `dvc repro` to train both on the same data",
         )
-    return Labeler(saved.model, model.to(device), saved.resize, rules), saved.categories
+    return Labeler(saved.model, model.to(device), saved.resize, rules, saved.views), saved.categories
 
 
 def load_labeler_folder(folder: str | Path, device: str = "cpu") -> tuple[Labeler, tuple[Category, ...]]:

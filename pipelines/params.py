@@ -12,6 +12,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
+import yaml
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -20,7 +21,7 @@ from pipelines import paths
 from pipelines.sections import Params, Section, TunedPseudo
 from wssis.errors import InputError
 from wssis.files import atomic_path
-from wssis.labeler import PseudoRules
+from wssis.settings import PseudoRules
 
 Kind = TypeVar("Kind", bound=Section)
 
@@ -48,6 +49,12 @@ def read_yaml(path: str | Path) -> Any:
         ) from error
     except YAMLError as error:
         raise InputError(f"expected YAML, found {error}", where=path) from error
+
+
+def read_lock(path: str | Path) -> dict[str, Any]:
+    """dvc.lock or dvc.yaml as plain values, by libyaml: a hundred times as fast as `read_yaml`."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=loader) or {}
 
 
 def write_yaml(path: str | Path, value: Mapping[str, Any], comment: str = "") -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from pipelines import paths
-from pipelines.params import read_yaml
+from pipelines.params import read_lock
 
 PROCESS_TAG = "wssis.process"  # host:pid of the process that a run belongs to
 STARTED_TAG = "wssis.process_started"  # its create time, since pids come round again
@@ -74,7 +74,7 @@ def dvc_inputs(stage: str) -> dict[str, str]:
     """DVC's hashes of a stage's inputs that other stages made: {path: md5}, from dvc.yaml and dvc.lock."""
     if not (paths.DVC_YAML.exists() and paths.DVC_LOCK.exists()):
         return {}
-    made = (read_yaml(paths.DVC_LOCK) or {}).get("stages", {}).values()
+    made = read_lock(paths.DVC_LOCK).get("stages", {}).values()
     hashes = {out["path"]: out.get("md5", "") for done in made for out in done.get("outs", [])}
-    deps = read_yaml(paths.DVC_YAML)["stages"].get(stage, {}).get("deps", [])
+    deps = read_lock(paths.DVC_YAML)["stages"].get(stage, {}).get("deps", [])
     return {path: hashes[path] for path in deps if path in hashes}

@@ -16,9 +16,8 @@ from typing import Any
 from pipelines import paths
 from pipelines.models import DECODE, RULES
 from pipelines.tracking import open_store, store_uri
-from wssis.decode import DecodeSettings
 from wssis.errors import InputError
-from wssis.labeler import PseudoRules
+from wssis.settings import DecodeSettings, PseudoRules
 
 STUDENT = "wssis-student"
 LABELER = "wssis-labeler"

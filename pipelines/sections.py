@@ -7,15 +7,19 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from wssis.data.transforms import AugmentSettings, ResizeSettings
-from wssis.decode import DecodeSettings
-from wssis.labeler import PseudoRules
-from wssis.models.refiner import RefinerSettings
-from wssis.models.solov2 import SOLOv2Settings
-from wssis.trainer import TrainSettings
+from wssis.settings import (
+    AugmentSettings,
+    DecodeSettings,
+    PseudoRules,
+    RefinerSettings,
+    ResizeSettings,
+    SOLOv2Settings,
+    TrainSettings,
+)
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Seconds = Annotated[float, Field(ge=0)]
 
 
@@ -31,7 +35,7 @@ class Shapes(Section):
     train: Count = 200
     val: Count = 150
     size: Annotated[int, Field(ge=32, le=4096)] = 96
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
 
 class Folder(Section):
@@ -149,7 +153,7 @@ class Prices(Section):
 class Params(Section):
     """params.yaml."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     data: Data
     split: Split
     model: SOLOv2Settings

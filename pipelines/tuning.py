@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from wssis.labeler import PseudoRules
+from wssis.settings import PseudoRules
 
 # What is searched, and between which bounds. Everything else stays as params say.
 SPACE: dict[str, tuple[float, float]] = {

@@ -14,8 +14,9 @@ from torch import nn
 
 from wssis.errors import InputError
 from wssis.files import atomic_path, write_json
-from wssis.models.refiner import Refiner, RefinerSettings
-from wssis.models.solov2 import SOLOv2, SOLOv2Settings
+from wssis.models.refiner import Refiner
+from wssis.models.solov2 import SOLOv2
+from wssis.settings import RefinerSettings, SOLOv2Settings
 
 WEIGHTS, META = "weights.safetensors", "model.json"
 FORMAT = 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from wssis.instances import Instances
 from wssis.nms import mask_nms, matrix_nms, point_nms
 from wssis.rawmaps import RawMaps
+from wssis.settings import DecodeSettings
 
 __all__ = [
     "DecodeSettings",
@@ -28,31 +28,6 @@ __all__ = [
 _CHUNK = 1 << 21  # mask values held at once while cells are scored: 8 MB, about a processor's cache
 _CHUNK_GPU = 1 << 26
 _RESIZE_CHUNK = 1 << 24  # pixels held at once by each step of a resize: 64 MB
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeSettings:
-    """How raw maps become instances.
-
-    Attributes:
-        score_threshold: least class probability of a candidate cell.
-        mask_threshold: a pixel with a greater probability belongs to the mask.
-        area_strides: per level, a mask of at most so many pixels (of the mask features) is dropped; empty: 0.
-        pre_nms: most candidates before NMS.
-        keep_threshold: least score after Matrix NMS.
-        max_detections: most instances of an image.
-        nms: "matrix" (Gaussian), "linear" (Matrix NMS with linear decay) or "mask" (greedy, IoU > 0.5).
-        sigma: of the Gaussian decay exp(-sigma (iou^2 - compensation^2)).
-    """
-
-    score_threshold: float = 0.1
-    mask_threshold: float = 0.5
-    area_strides: tuple[float, ...] = ()
-    pre_nms: int = 500
-    keep_threshold: float = 0.05
-    max_detections: int = 100
-    nms: Literal["matrix", "linear", "mask"] = "matrix"
-    sigma: float = 2.0
 
 
 @torch.no_grad()

@@ -14,44 +14,16 @@ import torch
 from torch import Tensor
 
 from wssis.crops import crop_windows, cut, cut_each, paste, point_channels
-from wssis.data.transforms import ResizeSettings
+from wssis.data.transforms import resize_image, resize_points
 from wssis.instances import Instances
 from wssis.models.refiner import Refiner
 from wssis.models.solov2 import SOLOv2
 from wssis.prompting import prompt
+from wssis.settings import PseudoRules, ResizeSettings
 
+# Dimensions of a batch (B, C, H, W) that are flipped, one entry a view: what training flips, labelling asks.
+VIEWS: dict[str, list[list[int]]] = {"none": [[]], "horizontal": [[], [3]], "all": [[], [3], [2], [2, 3]]}
 CHUNK = 32  # objects whose full-size maps and crops are in memory at once
-
-
-@dataclass(frozen=True)
-class PseudoRules:
-    """What is done with the two masks of a point.
-
-    Attributes:
-        mask_threshold: a pixel belongs to the mask where its probability is above this.
-        refined_weight: share of the refined mask in the probability; the rest is the rough mask.
-        min_confidence: below this the point becomes an ignore region.
-        own_point: power of the mask's probability at its own point in the confidence; 0: not looked at.
-        agreement: power of the IoU of rough and refined mask in the confidence; 0: not looked at.
-        exclusive: a pixel that several masks claim goes to the most probable one.
-        ignore_radius: radius in pixels of the least ignore region.
-    """
-
-    mask_threshold: float = 0.5
-    refined_weight: float = 0.5
-    min_confidence: float = 0.2
-    own_point: float = 0.5
-    agreement: float = 0.5
-    exclusive: bool = True
-    ignore_radius: float = 6.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.mask_threshold < 1:
-            raise ValueError("mask_threshold must be above 0 and below 1")
-        if not 0 <= self.refined_weight <= 1 or not 0 <= self.min_confidence <= 1:
-            raise ValueError("refined_weight and min_confidence must be between 0 and 1")
-        if self.own_point < 0 or self.agreement < 0 or self.ignore_radius < 1:
-            raise ValueError("own_point and agreement must be 0 or more, ignore_radius at least 1 pixel")
 
 
 @dataclass(frozen=True)
@@ -87,6 +59,8 @@ class Labeler:
         refiner: or None.
         resize: the scale that the teacher was trained at.
         rules: see `PseudoRules`.
+        flips: "none", "horizontal" or "all": views of the image that the teacher is asked about; those that
+            it was trained on.
     """
 
     def __init__(
@@ -95,9 +69,10 @@ class Labeler:
         refiner: Refiner | None,
         resize: ResizeSettings,
         rules: PseudoRules | None = None,
+        flips: str = "none",
     ) -> None:
         self.teacher, self.refiner, self.resize = teacher.eval(), refiner and refiner.eval(), resize
-        self.rules = rules or PseudoRules()
+        self.rules, self.flips = rules or PseudoRules(), flips
 
     def label(self, image: Tensor, points: Tensor, labels: Tensor, ids: Tensor | None = None) -> Instances:
         """One mask or ignore region a point; see `propose` and `decide`."""
@@ -116,7 +91,7 @@ class Labeler:
         device = self.teacher.backbone.mean.device
         image, inputs = image.to(device), (points.to(device), labels.to(device))
         size = (int(image.shape[1]), int(image.shape[2]))
-        rough, rough_size, score = rough_masks(self.teacher, self.resize, image, *inputs)
+        rough, rough_size, score = rough_masks(self.teacher, self.resize, image, *inputs, self.flips)
         rough = rough.half()
         refined, windows = None, torch.zeros((len(points), 4))
         if self.refiner is not None and len(points):
@@ -135,21 +110,39 @@ class Labeler:
 
 @torch.inference_mode()
 def rough_masks(
-    teacher: SOLOv2, resize: ResizeSettings, image: Tensor, points: Tensor, labels: Tensor
+    teacher: SOLOv2, resize: ResizeSettings, image: Tensor, points: Tensor, labels: Tensor, flips: str
 ) -> tuple[Tensor, tuple[float, float], Tensor]:
-    """The teacher's answer to points, see `Proposals`.
+    """The teacher's answer to points, see `Proposals`: the mean over flipped views of the image.
+
+    A view's masks weigh as the square of their level score, so that a view which is sure of a point
+    outvotes others that are not. Views are flips of the padded input, which keeps them on one pixel grid.
 
     Returns:
-        (N, h, w) probabilities, the (H, W) image pixels that they span, (N,) level scores.
+        (N, h, w) probabilities, the (H, W) image pixels that they span, (N,) mean level scores.
     """
     height, width = int(image.shape[1]), int(image.shape[2])
-    raw = teacher(teacher.preprocess([resize.image(image)]))
+    batch = teacher.preprocess([resize_image(image, resize)])
+    views = VIEWS[flips]
+    raw = teacher(torch.cat([batch.flip(view) for view in views]))
     own = not teacher.settings.parity
-    inputs = resize.points(points, height, width)
-    answer = prompt(raw, 0, inputs, labels, own_point=own)
+    inputs = resize_points(points, resize, height, width)
+    total: Tensor | float = 0.0
+    weights: Tensor | float = 0.0
+    scores: Tensor | float = 0.0
+    for index, view in enumerate(views):
+        x, y = inputs.unbind(1)
+        x = raw.image_size[1] - x if 3 in view else x
+        y = raw.image_size[0] - y if 2 in view else y
+        answer = prompt(raw, index, torch.stack([x, y], 1), labels, own_point=own)
+        weight = answer.score.square().clamp(min=1e-12)[:, None, None]
+        # (N, h, w) has its rows and columns one dimension before those of the batch.
+        total = total + answer.probs.flip([side - 1 for side in view]) * weight
+        weights, scores = weights + weight, scores + answer.score / len(views)
+    assert isinstance(total, Tensor)
+    assert isinstance(scores, Tensor)
     input_h, input_w = resize.size(height, width)
     span = (raw.image_size[0] * height / input_h, raw.image_size[1] * width / input_w)
-    return answer.probs, span, answer.score
+    return total / weights, span, scores
 
 
 def refine(

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from wssis.data.coco import CocoData
 from wssis.data.images import read_image
-from wssis.data.transforms import ResizeSettings
-from wssis.decode import DecodeSettings, decode
+from wssis.data.transforms import resize_image
+from wssis.decode import decode
 from wssis.instances import Instances
 from wssis.models.solov2 import SOLOv2, padded_size
 from wssis.rawmaps import RawMaps
+from wssis.settings import DecodeSettings, ResizeSettings
 
 
 class Predictor:
@@ -37,7 +38,7 @@ class Predictor:
     @torch.inference_mode()
     def raw(self, images: Sequence[Tensor]) -> RawMaps:
         """Raw maps of uint8 (3, H, W) images, brought to the network's scale."""
-        return self.model(self.model.preprocess([self.resize.image(image) for image in images]))
+        return self.model(self.model.preprocess([resize_image(image, self.resize) for image in images]))
 
     @torch.inference_mode()
     def predict(self, images: Sequence[Tensor]) -> list[Instances]:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wssis.decode import DecodeSettings, area_strides, mask_quality, resize_masks, suppress
+from wssis.decode import area_strides, mask_quality, resize_masks, suppress
 from wssis.instances import Instances
 from wssis.rawmaps import RawMaps
+from wssis.settings import DecodeSettings
 
 _OTHER_POINT = 0.1  # factor of a candidate for each other object's point that its mask holds
 _MOST_OTHERS = 3.0  # more of them tell nothing more, and would end at 0

@@ -15,8 +15,9 @@ from wssis.crops import crop_windows, cut, cut_each, point_channels
 from wssis.data.coco import CocoData
 from wssis.data.dataset import ShuffledPositions
 from wssis.data.images import read_image
-from wssis.models.refiner import Refiner, RefinerSettings
-from wssis.trainer import Progress, TrainSettings, fit
+from wssis.models.refiner import Refiner
+from wssis.settings import RefinerSettings, TrainSettings
+from wssis.trainer import Progress, fit
 
 Crops = tuple[Tensor, Tensor, Tensor, Tensor]  # images, rough, points, targets
 

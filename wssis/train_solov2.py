@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from wssis.data.coco import CocoData
 from wssis.data.dataset import Batch, TrainingImages, training_loader
-from wssis.data.transforms import AugmentSettings, ResizeSettings, TrainTransform
+from wssis.data.transforms import TrainTransform
 from wssis.losses import solov2_loss
-from wssis.models.solov2 import SOLOv2, SOLOv2Settings
+from wssis.models.solov2 import SOLOv2
+from wssis.settings import AugmentSettings, ResizeSettings, SOLOv2Settings, TrainSettings
 from wssis.targets import assign
-from wssis.trainer import Progress, TrainResult, TrainSettings, fit
+from wssis.trainer import Progress, TrainResult, fit
 
 
 def train_solov2(

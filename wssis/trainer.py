@@ -13,50 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """Everything about a training but its data and its network.
-
-    Attributes:
-        iterations: optimiser steps.
-        batch_size: images (or crops) a step.
-        optimizer: "adamw" or "sgd" (momentum 0.9).
-        learning_rate: of the new layers; the backbone learns at `backbone_rate` times it.
-        weight_decay: on weights of two dimensions and more.
-        warmup: steps of linear warm-up.
-        schedule: "cosine" to zero, or "step": a tenth after each of `milestones` (shares of the iterations).
-        clip: largest gradient norm; 0: no limit.
-        ema: largest decay of the averaged weights min(ema, (1 + n) / (10 + n)); 0: no averaging.
-        workers: processes that load images; 0: none.
-    """
-
-    iterations: int = 300
-    batch_size: int = 8
-    optimizer: str = "adamw"
-    learning_rate: float = 2e-3
-    backbone_rate: float = 0.5
-    weight_decay: float = 0.02
-    warmup: int = 30
-    schedule: str = "cosine"
-    milestones: tuple[float, ...] = (0.667, 0.917)
-    clip: float = 10.0
-    ema: float = 0.998
-    workers: int = 0
-
-    def __post_init__(self) -> None:
-        if self.iterations < 1 or self.batch_size < 1:
-            raise ValueError("iterations and batch_size must be at least 1")
-        if self.optimizer not in ("adamw", "sgd"):
-            raise ValueError(f"optimizer must be adamw or sgd, not {self.optimizer!r}")
-        if self.schedule not in ("cosine", "step"):
-            raise ValueError(f"schedule must be cosine or step, not {self.schedule!r}")
-        if self.learning_rate <= 0 or self.backbone_rate < 0 or self.weight_decay < 0 or self.clip < 0:
-            raise ValueError("learning_rate must be positive; backbone_rate, weight_decay and clip 0 or more")
-        if not 0 <= self.ema < 1:
-            raise ValueError("ema must be 0 or more and below 1")
-        if self.warmup < 0 or self.workers < 0:
-            raise ValueError("warmup and workers must be 0 or more")
+from wssis.settings import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -184,7 +141,7 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Op
     ]
     if settings.optimizer == "sgd":
         return torch.optim.SGD(options, lr=settings.learning_rate, momentum=0.9)
-    return torch.optim.AdamW(options, lr=settings.learning_rate)
+    return torch.optim.AdamW(options, lr=settings.learning_rate, fused=True)
 
 
 def moving_average(limit: float) -> Callable[[Any, Any, Any], None]:

@@ -7,14 +7,16 @@ from pipelines.labeling import rough_dataset
 from pipelines.models import load_solov2
 from pipelines.stage import Stage, run
 from wssis.data.coco import save_coco
+from wssis.labeler import Labeler
 
 
 def rough(stage: Stage) -> None:
     """Prompt both snapshots with the points of the strong objects."""
     strong = stage.load(paths.STRONG)
     for folder, out in ((paths.TEACHER_EARLY, paths.ROUGH_EARLY), (paths.TEACHER_LATE, paths.ROUGH_LATE)):
-        teacher = load_solov2(folder, stage.device)
-        save_coco(rough_dataset(teacher.model, teacher.resize, strong, folder.name), out)
+        saved = load_solov2(folder, stage.device)
+        labeler = Labeler(saved.model, None, saved.resize, flips=saved.views)
+        save_coco(rough_dataset(labeler, strong, folder.name), out)
 
 
 if __name__ == "__main__":

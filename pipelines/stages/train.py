@@ -12,12 +12,12 @@ from pipelines.curves import TrainingLog
 from pipelines.stage import Stage, run
 from wssis.checkpoint import save_model
 from wssis.data.coco import CocoData
-from wssis.decode import DecodeSettings
 from wssis.metrics import coco_ap
-from wssis.models.solov2 import SOLOv2, SOLOv2Settings
+from wssis.models.solov2 import SOLOv2
 from wssis.predictor import Predictor
+from wssis.settings import DecodeSettings, SOLOv2Settings, TrainSettings
 from wssis.train_solov2 import train_solov2
-from wssis.trainer import TrainResult, TrainSettings
+from wssis.trainer import TrainResult
 
 COMMON = ("seed", "model", "resize", "augment")
 
@@ -103,6 +103,7 @@ def save(stage: Stage, model: nn.Module, strong: CocoData, folder: Path, step: i
         class_names=strong.class_names,
         extra={
             "resize": asdict(params.resize),
+            "flips": params.augment.flips,
             "category_ids": [category.id for category in strong.categories],
             "step": step,
             "seed": params.seed,

@@ -28,7 +28,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
-    extra = {"resize": {"scale": 1.0, "short": 0, "long": 1333}, "category_ids": [3, 7]}
+    extra = {"resize": {"scale": 1.0, "short": 0, "long": 1333}, "flips": "all", "category_ids": [3, 7]}
     solov2 = SOLOv2Settings(pretrained=False, fpn_channels=16, head_channels=16, mask_channels=8)
     save_model(folder / "teacher", SOLOv2(solov2, 2), solov2, "solov2", ("cat", "dog"), extra)
     refiner = RefinerSettings(pretrained=False, width=8)

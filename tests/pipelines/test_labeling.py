@@ -11,6 +11,7 @@ from pipelines.models import load_predictor, load_solov2
 from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, load_coco, save_coco
 from wssis.instances import Instances
+from wssis.labeler import Labeler
 
 
 def square(top: int, left: int, side: int, size: int = 20) -> torch.Tensor:
@@ -104,7 +105,7 @@ def data_set(images: Path) -> CocoData:
 
 def test_rough_masks_keep_ids_and_images_without_objects(models: Path, images: Path) -> None:
     saved = load_solov2(models / "teacher")
-    rough = rough_dataset(saved.model, saved.resize, data_set(images), "rough")
+    rough = rough_dataset(Labeler(saved.model, None, saved.resize), data_set(images), "rough")
     assert [[item.id for item in image.annotations] for image in rough.images] == [[1, 2], []]
     assert rough.images[0].annotations[1].point == (70.0, 60.0)
     assert all(item.rle and item.rle["size"] == [64, 80] for item in rough.images[0].annotations)

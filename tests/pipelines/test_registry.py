@@ -13,9 +13,8 @@ import pytest
 
 from pipelines import paths, registry
 from pipelines.tracking import open_store
-from wssis.decode import DecodeSettings
 from wssis.errors import InputError
-from wssis.labeler import PseudoRules
+from wssis.settings import DecodeSettings, PseudoRules
 
 LOW = DecodeSettings(score_threshold=0.0, keep_threshold=0.0, max_detections=3)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipelines.tuning import SPACE, search
-from wssis.labeler import PseudoRules
+from wssis.settings import PseudoRules
 
 DEFAULTS = PseudoRules()
 

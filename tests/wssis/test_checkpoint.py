@@ -8,8 +8,9 @@ import torch
 
 from wssis.checkpoint import META, WEIGHTS, load_model, save_model
 from wssis.errors import InputError
-from wssis.models.refiner import Refiner, RefinerSettings
-from wssis.models.solov2 import SOLOv2, SOLOv2Settings
+from wssis.models.refiner import Refiner
+from wssis.models.solov2 import SOLOv2
+from wssis.settings import RefinerSettings, SOLOv2Settings
 
 SETTINGS = SOLOv2Settings(pretrained=False, fpn_channels=16, head_channels=16, mask_channels=8)
 

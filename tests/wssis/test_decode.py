@@ -11,7 +11,8 @@ from torch import Tensor
 
 from wssis import decode as decode_module
 from wssis import nms
-from wssis.decode import DecodeSettings, decode, mask_nms, mask_quality, matrix_nms, point_nms, resize_masks
+from wssis.decode import decode, mask_nms, mask_quality, matrix_nms, point_nms, resize_masks
+from wssis.settings import DecodeSettings
 
 PAPER = DecodeSettings(area_strides=(8, 8, 16, 32, 32))
 

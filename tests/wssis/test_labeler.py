@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from wssis.data.transforms import ResizeSettings
-from wssis.labeler import Labeler, Proposals, PseudoRules, decide, discs
-from wssis.models.refiner import Refiner, RefinerSettings
-from wssis.models.solov2 import SOLOv2, SOLOv2Settings
+from wssis.labeler import Labeler, Proposals, decide, discs
+from wssis.models.refiner import Refiner
+from wssis.models.solov2 import SOLOv2
+from wssis.settings import PseudoRules, RefinerSettings, ResizeSettings, SOLOv2Settings
 
 CLASSES = 3
 

@@ -4,12 +4,11 @@ import pytest
 import torch
 
 from wssis.data.images import read_image
-from wssis.data.transforms import ResizeSettings
-from wssis.decode import DecodeSettings
 from wssis.instances import Instances
 from wssis.metrics import mask_iou
-from wssis.models.solov2 import SOLOv2, SOLOv2Settings, padded_size
+from wssis.models.solov2 import SOLOv2, padded_size
 from wssis.predictor import Predictor
+from wssis.settings import DecodeSettings, ResizeSettings, SOLOv2Settings
 
 SETTINGS = SOLOv2Settings(
     pretrained=False,

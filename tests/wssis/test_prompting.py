@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wssis import decode as decode_module
-from wssis.decode import DecodeSettings
 from wssis.prompting import paper_prompt, prompt
 from wssis.rawmaps import RawMaps
+from wssis.settings import DecodeSettings
 
 PAPER = DecodeSettings(area_strides=(8, 8, 16, 32, 32))
 

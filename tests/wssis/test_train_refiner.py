@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from wssis.data import rle
-from wssis.models.refiner import Refiner, RefinerSettings
+from wssis.models.refiner import Refiner
+from wssis.settings import RefinerSettings, TrainSettings
 from wssis.train_refiner import RefinerCrops, collate_crops, refiner_loss, train_refiner
-from wssis.trainer import TrainSettings
 
 SMALL = RefinerSettings(pretrained=False, width=16, crop=32)
 SHORT = TrainSettings(iterations=3, batch_size=4, warmup=0)

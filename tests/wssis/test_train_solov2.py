@@ -5,11 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from wssis.data.transforms import AugmentSettings, ResizeSettings
 from wssis.instances import Instances
-from wssis.models.solov2 import SOLOv2, SOLOv2Settings
+from wssis.models.solov2 import SOLOv2
+from wssis.settings import AugmentSettings, ResizeSettings, SOLOv2Settings, TrainSettings
 from wssis.train_solov2 import solov2_batch_loss, train_solov2
-from wssis.trainer import TrainSettings
 
 MODEL = SOLOv2Settings(
     pretrained=False,

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from wssis.trainer import NonFiniteLoss, Progress, TrainSettings, fit, moving_average, rate
+from wssis.settings import TrainSettings
+from wssis.trainer import NonFiniteLoss, Progress, fit, moving_average, rate
 
 SETTINGS = TrainSettings(iterations=60, batch_size=4, learning_rate=0.05, warmup=5, weight_decay=0.0)
 

@@ -12,79 +12,21 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
 from wssis.instances import Instances
+from wssis.settings import AugmentSettings, ResizeSettings
 
 MIN_AREA = 4  # pixels; what a crop leaves of an object below this is no longer an object
 
 
-@dataclass(frozen=True)
-class ResizeSettings:
-    """How an image is brought to the network's scale, in training and in prediction.
-
-    Attributes:
-        scale: factor, where `short` is 0.
-        short: length in pixels that the short side is brought to; 0: use `scale`.
-        long: the long side's limit in pixels where `short` is used.
-    """
-
-    scale: float = 1.0
-    short: int = 0
-    long: int = 1333
-
-    def __post_init__(self) -> None:
-        if not 0.1 <= self.scale <= 10:
-            raise ValueError("scale must be between 0.1 and 10")
-        if self.short < 0 or self.long < 32:
-            raise ValueError("short must be 0 or more and long at least 32 (pixels)")
-
-    def factor(self, height: int, width: int) -> float:
-        """The factor for an image of this size."""
-        if not self.short:
-            return self.scale
-        return min(self.short / min(height, width), self.long / max(height, width))
-
-    def size(self, height: int, width: int) -> tuple[int, int]:
-        """(H, W) of the network's input for an image of this size."""
-        factor = self.factor(height, width)
-        return max(1, round(height * factor)), max(1, round(width * factor))
-
-    def image(self, image: Tensor) -> Tensor:
-        """uint8 (3, H, W) at the network's scale."""
-        size = self.size(image.shape[1], image.shape[2])
-        return image if size == tuple(image.shape[1:]) else TF.resize(image, list(size), antialias=True)
-
-    def points(self, points: Tensor, height: int, width: int) -> Tensor:
-        """(N, 2) xy pixels of the image to pixels of the network's input."""
-        new_h, new_w = self.size(height, width)
-        return points * points.new_tensor([new_w / width, new_h / height])
+def resize_image(image: Tensor, resize: ResizeSettings) -> Tensor:
+    """uint8 (3, H, W) at the network's scale."""
+    size = resize.size(image.shape[1], image.shape[2])
+    return image if size == tuple(image.shape[1:]) else TF.resize(image, list(size), antialias=True)
 
 
-@dataclass(frozen=True)
-class AugmentSettings:
-    """Random changes of a training image.
-
-    Attributes:
-        crop: side in pixels of the square that is cut at the network's scale; 0: the whole image.
-        scale: range of the random scale, times the network's scale.
-        flips: "horizontal", or "all" (both flips and quarter turns: scenes without an up), or "none".
-        brightness, contrast, saturation: strength of the colour jitter.
-        hue: likewise, 0 to 0.5; costs more than the rest together.
-    """
-
-    crop: int = 96
-    scale: tuple[float, float] = (0.75, 1.4)
-    flips: str = "all"
-    brightness: float = 0.3
-    contrast: float = 0.3
-    saturation: float = 0.3
-    hue: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.flips not in ("none", "horizontal", "all"):
-            raise ValueError(f"flips must be none, horizontal or all, not {self.flips!r}")
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError("scale must be [low, high] with 0 < low <= high")
-        if self.crop < 0:
-            raise ValueError("crop must be 0 or more pixels")
+def resize_points(points: Tensor, resize: ResizeSettings, height: int, width: int) -> Tensor:
+    """(N, 2) xy pixels of an image of this size to pixels of the network's input."""
+    new_h, new_w = resize.size(height, width)
+    return points * points.new_tensor([new_w / width, new_h / height])
 
 
 @dataclass(frozen=True)

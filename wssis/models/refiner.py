@@ -2,56 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wssis.models.backbone import Backbone
 from wssis.models.layers import conv_block
-
-
-@dataclass(frozen=True)
-class RefinerSettings:
-    """Everything that decides the shape of the refiner and of its crops.
-
-    Attributes:
-        backbone, pretrained, frozen_stages, strides: see `Backbone`; strides start at 2 or 4.
-        width: channels of the decoder.
-        crop: side of a crop in pixels as the network sees it.
-        scale: side of a crop in sides of the rough mask's box (prediction).
-        scale_range: the same in training, drawn anew a crop.
-        smallest: least side of a crop in image pixels.
-        sigma: of the points' Gaussians, in pixels of the crop.
-        passes: times that a mask is refined (prediction), each on a window round the last.
-        residual: add the rough mask to the logits, so that the network begins as "keep it".
-    """
-
-    backbone: str = "efficientnet_lite0"
-    pretrained: bool | str = True
-    frozen_stages: int = 0
-    strides: tuple[int, ...] = (2, 4, 8, 16)
-    width: int = 32
-    crop: int = 64
-    scale: float = 2.0
-    scale_range: tuple[float, float] = (1.3, 3.0)
-    smallest: float = 16.0
-    sigma: float = 2.0
-    passes: int = 2
-    residual: bool = True
-
-    def __post_init__(self) -> None:
-        if self.crop < 16 or self.crop % max(self.strides):
-            raise ValueError(
-                f"crop must be at least 16 pixels and a multiple of the last stride {max(self.strides)}"
-            )
-        if not 1 <= self.scale_range[0] <= self.scale_range[1]:
-            raise ValueError("scale_range must be [low, high] with 1 <= low <= high")
-        if self.passes < 1:
-            raise ValueError("passes must be at least 1")
-        if self.scale < 1 or self.sigma <= 0 or self.smallest < 4:
-            raise ValueError("scale must be at least 1, sigma positive and smallest at least 4 pixels")
+from wssis.settings import RefinerSettings
 
 
 class ASPP(nn.Module):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -15,68 +14,9 @@ from wssis.models.fpn import FPN
 from wssis.models.layers import conv_block, tower, with_coordinates
 from wssis.models.position import POSITION_TERMS, absolute_position, position_basis
 from wssis.rawmaps import RawMaps
+from wssis.settings import SOLOv2Settings
 
 PAD_TO = 32  # coarsest stride of any backbone used
-
-
-@dataclass(frozen=True)
-class SOLOv2Settings:
-    """Everything that decides the shape of the network, and how its maps are read.
-
-    Attributes:
-        backbone: a timm name.
-        pretrained: true (ImageNet), false, or a path to a state dict.
-        frozen_stages: 0 trains all, 1 freezes the stem, n the stem and n - 1 stages.
-        strides: backbone maps that the pyramid is made of; the first is the stride of the masks.
-        extra_level: append a map of twice the last stride (P6).
-        fpn_channels, head_channels, head_depth, mask_channels: widths and depth.
-        sources: which pyramid map each instance level reads.
-        cells: cell size of each level in pixels (a grid follows the image's size), or
-        grids: number of cells a side of each level (the paper); one of the two is empty.
-        ranges: sqrt(box width x height) in pixels that each level answers for, low <= size < high.
-        parity: the paper's head and rules: no position term, hard targets, every claim on a cell kept,
-            points answered without regard to whether the mask holds the point.
-    """
-
-    backbone: str = "efficientnet_lite0"
-    pretrained: bool | str = True
-    frozen_stages: int = 2
-    strides: tuple[int, ...] = (2, 4, 8, 16)
-    extra_level: bool = False
-    fpn_channels: int = 48
-    head_channels: int = 64
-    head_depth: int = 2
-    mask_channels: int = 32
-    sources: tuple[int, ...] = (1, 2, 3)
-    cells: tuple[int, ...] = (4, 8, 16)
-    grids: tuple[int, ...] = ()
-    ranges: tuple[tuple[float, float], ...] = ((0, 20), (14, 40), (28, 4096))
-    parity: bool = False
-
-    def __post_init__(self) -> None:
-        if bool(self.cells) == bool(self.grids):
-            raise ValueError("give cells (pixels a cell) or grids (cells a side), and leave the other empty")
-        if not len(self.sources) == len(self.ranges) == len(self.cells or self.grids):
-            raise ValueError(
-                f"sources ({len(self.sources)}), ranges ({len(self.ranges)}) and cells or grids "
-                f"({len(self.cells or self.grids)}) must have a value a level each"
-            )
-        maps = len(self.strides) + self.extra_level
-        if any(not 0 <= source < maps for source in self.sources):
-            raise ValueError(f"sources must be 0 to {maps - 1}, the number of pyramid maps less one")
-        if any(low >= high or low < 0 for low, high in self.ranges):
-            raise ValueError("each of ranges must be [low, high] with 0 <= low < high")
-
-    @property
-    def mask_stride(self) -> int:
-        """Input pixels a mask-feature pixel."""
-        return self.strides[0]
-
-    def grid_sizes(self, height: int, width: int) -> tuple[tuple[int, int], ...]:
-        """(rows, columns) of each level for a padded input of this size."""
-        if self.grids:
-            return tuple((grid, grid) for grid in self.grids)
-        return tuple((math.ceil(height / cell), math.ceil(width / cell)) for cell in self.cells)
 
 
 class InstanceHead(nn.Module):

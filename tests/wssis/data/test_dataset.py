@@ -6,8 +6,9 @@ import torch
 from wssis.data import dataset
 from wssis.data.dataset import ShuffledPositions, TrainingImages, collate, training_loader
 from wssis.data.images import read_image
-from wssis.data.transforms import AugmentSettings, ResizeSettings, TrainTransform
+from wssis.data.transforms import TrainTransform
 from wssis.errors import InputError
+from wssis.settings import AugmentSettings, ResizeSettings
 
 TRANSFORM = TrainTransform(ResizeSettings(), AugmentSettings(crop=48))
 

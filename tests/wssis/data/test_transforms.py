@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from wssis.data.transforms import AugmentSettings, ResizeSettings, TrainTransform, resize_masks
+from wssis.data.transforms import TrainTransform, resize_image, resize_masks, resize_points
 from wssis.instances import Instances
 from wssis.metrics import mask_iou
+from wssis.settings import AugmentSettings, ResizeSettings
 
 PLAIN = AugmentSettings(crop=0, scale=(1.0, 1.0), flips="none", brightness=0, contrast=0, saturation=0)
 LABELS = [0, 2]
@@ -187,10 +188,10 @@ def test_points_and_sizes_go_to_the_networks_scale() -> None:
     assert short.size(50, 500) == (15, 150)
     assert ResizeSettings(scale=0.5).size(33, 1) == (16, 1)
     points = torch.tensor([[0.0, 0.0], [60.0, 50.0], [30.0, 10.0]])
-    assert short.points(points, 50, 60).tolist() == [[0, 0], [120, 100], [60, 20]]
+    assert resize_points(points, short, 50, 60).tolist() == [[0, 0], [120, 100], [60, 20]]
     image = torch.zeros((3, 50, 60), dtype=torch.uint8)
-    assert short.image(image).shape == (3, 100, 120)
-    assert ResizeSettings().image(image) is image
+    assert resize_image(image, short).shape == (3, 100, 120)
+    assert resize_image(image, ResizeSettings()) is image
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from wssis.models.backbone import Backbone
-from wssis.models.refiner import ASPP, Refiner, RefinerSettings, widen_first_conv
+from wssis.models.refiner import ASPP, Refiner, widen_first_conv
+from wssis.settings import RefinerSettings
 
 SMALL = RefinerSettings(pretrained=False, width=16, crop=32)
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from wssis.models.position import absolute_position, position_basis
-from wssis.models.solov2 import SOLOv2, SOLOv2Settings
+from wssis.models.solov2 import SOLOv2
+from wssis.settings import SOLOv2Settings
 
 SMALL = SOLOv2Settings(
     pretrained=False,

@@ -1,0 +1,274 @@
+"""Everything that can be set, as plain dataclasses: no network, no tensor.
+
+Apart from the code that they steer, so that a stage which trains nothing need not import it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class SOLOv2Settings:
+    """Everything that decides the shape of the network, and how its maps are read.
+
+    Attributes:
+        backbone: a timm name.
+        pretrained: true (ImageNet), false, or a path to a state dict.
+        frozen_stages: 0 trains all, 1 freezes the stem, n the stem and n - 1 stages.
+        strides: backbone maps that the pyramid is made of; the first is the stride of the masks.
+        extra_level: append a map of twice the last stride (P6).
+        fpn_channels, head_channels, head_depth, mask_channels: widths and depth.
+        sources: which pyramid map each instance level reads.
+        cells: cell size of each level in pixels (a grid follows the image's size), or
+        grids: number of cells a side of each level (the paper); one of the two is empty.
+        ranges: sqrt(box width x height) in pixels that each level answers for, low <= size < high.
+        parity: the paper's head and rules: no position term, hard targets, every claim on a cell kept,
+            points answered without regard to whether the mask holds the point.
+    """
+
+    backbone: str = "efficientnet_lite0"
+    pretrained: bool | str = True
+    frozen_stages: int = 2
+    strides: tuple[int, ...] = (2, 4, 8, 16)
+    extra_level: bool = False
+    fpn_channels: int = 48
+    head_channels: int = 64
+    head_depth: int = 2
+    mask_channels: int = 32
+    sources: tuple[int, ...] = (1, 2, 3)
+    cells: tuple[int, ...] = (4, 8, 16)
+    grids: tuple[int, ...] = ()
+    ranges: tuple[tuple[float, float], ...] = ((0, 20), (14, 40), (28, 4096))
+    parity: bool = False
+
+    def __post_init__(self) -> None:
+        if bool(self.cells) == bool(self.grids):
+            raise ValueError("give cells (pixels a cell) or grids (cells a side), and leave the other empty")
+        if not len(self.sources) == len(self.ranges) == len(self.cells or self.grids):
+            raise ValueError(
+                f"sources ({len(self.sources)}), ranges ({len(self.ranges)}) and cells or grids "
+                f"({len(self.cells or self.grids)}) must have a value a level each"
+            )
+        maps = len(self.strides) + self.extra_level
+        if any(not 0 <= source < maps for source in self.sources):
+            raise ValueError(f"sources must be 0 to {maps - 1}, the number of pyramid maps less one")
+        if any(low >= high or low < 0 for low, high in self.ranges):
+            raise ValueError("each of ranges must be [low, high] with 0 <= low < high")
+
+    @property
+    def mask_stride(self) -> int:
+        """Input pixels a mask-feature pixel."""
+        return self.strides[0]
+
+    def grid_sizes(self, height: int, width: int) -> tuple[tuple[int, int], ...]:
+        """(rows, columns) of each level for a padded input of this size."""
+        if self.grids:
+            return tuple((grid, grid) for grid in self.grids)
+        return tuple((math.ceil(height / cell), math.ceil(width / cell)) for cell in self.cells)
+
+
+@dataclass(frozen=True)
+class RefinerSettings:
+    """Everything that decides the shape of the refiner and of its crops.
+
+    Attributes:
+        backbone, pretrained, frozen_stages, strides: see `Backbone`; strides start at 2 or 4.
+        width: channels of the decoder.
+        crop: side of a crop in pixels as the network sees it.
+        scale: side of a crop in sides of the rough mask's box (prediction).
+        scale_range: the same in training, drawn anew a crop.
+        smallest: least side of a crop in image pixels.
+        sigma: of the points' Gaussians, in pixels of the crop.
+        passes: times that a mask is refined (prediction), each on a window round the last.
+        residual: add the rough mask to the logits, so that the network begins as "keep it".
+    """
+
+    backbone: str = "efficientnet_lite0"
+    pretrained: bool | str = True
+    frozen_stages: int = 0
+    strides: tuple[int, ...] = (2, 4, 8, 16)
+    width: int = 32
+    crop: int = 64
+    scale: float = 2.0
+    scale_range: tuple[float, float] = (1.3, 3.0)
+    smallest: float = 16.0
+    sigma: float = 2.0
+    passes: int = 2
+    residual: bool = True
+
+    def __post_init__(self) -> None:
+        if self.crop < 16 or self.crop % max(self.strides):
+            raise ValueError(
+                f"crop must be at least 16 pixels and a multiple of the last stride {max(self.strides)}"
+            )
+        if not 1 <= self.scale_range[0] <= self.scale_range[1]:
+            raise ValueError("scale_range must be [low, high] with 1 <= low <= high")
+        if self.passes < 1:
+            raise ValueError("passes must be at least 1")
+        if self.scale < 1 or self.sigma <= 0 or self.smallest < 4:
+            raise ValueError("scale must be at least 1, sigma positive and smallest at least 4 pixels")
+
+
+@dataclass(frozen=True)
+class ResizeSettings:
+    """How an image is brought to the network's scale, in training and in prediction.
+
+    Attributes:
+        scale: factor, where `short` is 0.
+        short: length in pixels that the short side is brought to; 0: use `scale`.
+        long: the long side's limit in pixels where `short` is used.
+    """
+
+    scale: float = 1.0
+    short: int = 0
+    long: int = 1333
+
+    def __post_init__(self) -> None:
+        if not 0.1 <= self.scale <= 10:
+            raise ValueError("scale must be between 0.1 and 10")
+        if self.short < 0 or self.long < 32:
+            raise ValueError("short must be 0 or more and long at least 32 (pixels)")
+
+    def factor(self, height: int, width: int) -> float:
+        """The factor for an image of this size."""
+        if not self.short:
+            return self.scale
+        return min(self.short / min(height, width), self.long / max(height, width))
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """(H, W) of the network's input for an image of this size."""
+        factor = self.factor(height, width)
+        return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """Random changes of a training image.
+
+    Attributes:
+        crop: side in pixels of the square that is cut at the network's scale; 0: the whole image.
+        scale: range of the random scale, times the network's scale.
+        flips: "horizontal", or "all" (both flips and quarter turns: scenes without an up), or "none".
+        brightness, contrast, saturation: strength of the colour jitter.
+        hue: likewise, 0 to 0.5; costs more than the rest together.
+    """
+
+    crop: int = 96
+    scale: tuple[float, float] = (0.75, 1.4)
+    flips: str = "all"
+    brightness: float = 0.3
+    contrast: float = 0.3
+    saturation: float = 0.3
+    hue: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.flips not in ("none", "horizontal", "all"):
+            raise ValueError(f"flips must be none, horizontal or all, not {self.flips!r}")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError("scale must be [low, high] with 0 < low <= high")
+        if self.crop < 0:
+            raise ValueError("crop must be 0 or more pixels")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Everything about a training but its data and its network.
+
+    Attributes:
+        iterations: optimiser steps.
+        batch_size: images (or crops) a step.
+        optimizer: "adamw" or "sgd" (momentum 0.9).
+        learning_rate: of the new layers; the backbone learns at `backbone_rate` times it.
+        weight_decay: on weights of two dimensions and more.
+        warmup: steps of linear warm-up.
+        schedule: "cosine" to zero, or "step": a tenth after each of `milestones` (shares of the iterations).
+        clip: largest gradient norm; 0: no limit.
+        ema: largest decay of the averaged weights min(ema, (1 + n) / (10 + n)); 0: no averaging.
+        workers: processes that load images; 0: none.
+    """
+
+    iterations: int = 300
+    batch_size: int = 8
+    optimizer: str = "adamw"
+    learning_rate: float = 2e-3
+    backbone_rate: float = 0.5
+    weight_decay: float = 0.02
+    warmup: int = 30
+    schedule: str = "cosine"
+    milestones: tuple[float, ...] = (0.667, 0.917)
+    clip: float = 10.0
+    ema: float = 0.998
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1 or self.batch_size < 1:
+            raise ValueError("iterations and batch_size must be at least 1")
+        if self.optimizer not in ("adamw", "sgd"):
+            raise ValueError(f"optimizer must be adamw or sgd, not {self.optimizer!r}")
+        if self.schedule not in ("cosine", "step"):
+            raise ValueError(f"schedule must be cosine or step, not {self.schedule!r}")
+        if self.learning_rate <= 0 or self.backbone_rate < 0 or self.weight_decay < 0 or self.clip < 0:
+            raise ValueError("learning_rate must be positive; backbone_rate, weight_decay and clip 0 or more")
+        if not 0 <= self.ema < 1:
+            raise ValueError("ema must be 0 or more and below 1")
+        if self.warmup < 0 or self.workers < 0:
+            raise ValueError("warmup and workers must be 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeSettings:
+    """How raw maps become instances.
+
+    Attributes:
+        score_threshold: least class probability of a candidate cell.
+        mask_threshold: a pixel with a greater probability belongs to the mask.
+        area_strides: per level, a mask of at most so many pixels (of the mask features) is dropped; empty: 0.
+        pre_nms: most candidates before NMS.
+        keep_threshold: least score after Matrix NMS.
+        max_detections: most instances of an image.
+        nms: "matrix" (Gaussian), "linear" (Matrix NMS with linear decay) or "mask" (greedy, IoU > 0.5).
+        sigma: of the Gaussian decay exp(-sigma (iou^2 - compensation^2)).
+    """
+
+    score_threshold: float = 0.1
+    mask_threshold: float = 0.5
+    area_strides: tuple[float, ...] = ()
+    pre_nms: int = 500
+    keep_threshold: float = 0.05
+    max_detections: int = 100
+    nms: Literal["matrix", "linear", "mask"] = "matrix"
+    sigma: float = 2.0
+
+
+@dataclass(frozen=True)
+class PseudoRules:
+    """What is done with the two masks of a point.
+
+    Attributes:
+        mask_threshold: a pixel belongs to the mask where its probability is above this.
+        refined_weight: share of the refined mask in the probability; the rest is the rough mask.
+        min_confidence: below this the point becomes an ignore region.
+        own_point: power of the mask's probability at its own point in the confidence; 0: not looked at.
+        agreement: power of the IoU of rough and refined mask in the confidence; 0: not looked at.
+        exclusive: a pixel that several masks claim goes to the most probable one.
+        ignore_radius: radius in pixels of the least ignore region.
+    """
+
+    mask_threshold: float = 0.5
+    refined_weight: float = 0.5
+    min_confidence: float = 0.2
+    own_point: float = 0.5
+    agreement: float = 0.5
+    exclusive: bool = True
+    ignore_radius: float = 6.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.mask_threshold < 1:
+            raise ValueError("mask_threshold must be above 0 and below 1")
+        if not 0 <= self.refined_weight <= 1 or not 0 <= self.min_confidence <= 1:
+            raise ValueError("refined_weight and min_confidence must be between 0 and 1")
+        if self.own_point < 0 or self.agreement < 0 or self.ignore_radius < 1:
+            raise ValueError("own_point and agreement must be 0 or more, ignore_radius at least 1 pixel")
