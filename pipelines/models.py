@@ -49,9 +49,17 @@ def load_solov2(folder: str | Path, device: str = "cpu") -> Saved:
         raise InputError(
             "expected a SOLOv2, found another network", where=folder, remedy="Give models/student"
         )
-    ids = meta.extra.get("category_ids", range(1, len(meta.class_names) + 1))
-    categories = tuple(Category(i, name) for i, name in zip(ids, meta.class_names, strict=True))
-    return Saved(model.to(device), ResizeSettings(**meta.extra["resize"]), meta.extra["flips"], categories)
+    try:
+        ids = meta.extra["category_ids"]
+        categories = tuple(Category(i, name) for i, name in zip(ids, meta.class_names, strict=True))
+        resize, flips = ResizeSettings(**meta.extra["resize"]), str(meta.extra["flips"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"expected category_ids, resize and flips under extra, found others ({error!r})",
+            where=Path(folder) / "model.json",
+            remedy="Train again with `dvc repro`",
+        ) from error
+    return Saved(model.to(device), resize, flips, categories)
 
 
 def load_predictor(

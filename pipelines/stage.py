@@ -11,12 +11,15 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipelines import paths
 from pipelines.params import Params, load_params
 from pipelines.tracking import NullTracker, open_tracker
-from wssis.data.coco import CocoData, load_coco
 from wssis.errors import InputError
+
+if TYPE_CHECKING:
+    from wssis.data.coco import CocoData
 
 
 @dataclass
@@ -47,6 +50,8 @@ class Stage:
     @staticmethod
     def load(path: Path) -> CocoData:
         """Annotations of an earlier stage; their images are found from a queued experiment, too."""
+        from wssis.data.coco import load_coco  # commands that load no data need not wait for torch
+
         data = load_coco(path)
         return replace(data, image_dir=str(paths.source(data.image_dir)))
 

@@ -135,6 +135,9 @@ def test_predict_names_what_it_cannot_use(
     assert "line 2" in fails(capsys, *words)
     outside.write_text("file,x,y,class\na.png,8,20,bird\n")
     assert "bird" in fails(capsys, *words)
+    odd = shutil.copytree(models / "teacher", project / "odd") / "model.json"
+    odd.write_text(odd.read_text().replace('"resize"', '"size"'))
+    assert "resize" in fails(capsys, "predict", str(images), "--model", "odd", "--out", "r.json")
     cut = shutil.copytree(models / "teacher", project / "cut") / "weights.safetensors"
     cut.write_bytes(cut.read_bytes()[:1000])
     assert "truncated" in fails(capsys, "predict", str(images), "--model", "cut", "--out", "r.json")
