@@ -148,3 +148,20 @@ def solov2_loss(raw: RawMaps, targets: Targets, mask_weight: float = 3.0) -> dic
         "category": focal / (targets.num_cells + 1),
         "mask": mask_weight / max(len(targets.cell), 1) * dice,
     }
+
+
+def paper_refiner_dice(logits: Tensor, labels: Tensor) -> Tensor:
+    """Two-class Dice of the paper's code for its refiner, kept for parity and comparison.
+
+    1 - mean over classes and *columns* of 2 sum(p t) / (sum(p + t) + 1e-7), sums over batch and rows only;
+    p = softmax, t = one-hot. The refiner here learns from the usual form, over all pixels of a crop: by
+    columns a mask's width weighs as much as its area, and every empty column counts as wholly wrong.
+
+    Args:
+        logits: (N, 2, H, W).
+        labels: (N, H, W) int64 in {0, 1, 255}; 255 counts as 0 (it is not ignored).
+    """
+    p = logits.softmax(1)
+    t = F.one_hot((labels == 1).long(), 2).movedim(3, 1).to(p.dtype)
+    overlap = 2 * (p * t).sum((0, 2))
+    return 1 - (overlap / ((p + t).sum((0, 2)) + 1e-7)).mean()

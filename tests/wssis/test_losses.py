@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wssis import losses
 from wssis.instances import Instances
-from wssis.losses import dice_loss, focal_loss_of_labels, focal_loss_sum, solov2_loss
+from wssis.losses import dice_loss, focal_loss_of_labels, focal_loss_sum, paper_refiner_dice, solov2_loss
 from wssis.rawmaps import RawMaps
 from wssis.targets import Targets, assign
 
@@ -253,3 +253,14 @@ def test_under_autocast_the_loss_is_float32(make_raw):
         assert same[term].dtype == near[term].dtype == torch.float32
         torch.testing.assert_close(same[term], expected[term])
         torch.testing.assert_close(near[term], expected[term], rtol=0.02, atol=0)
+
+
+def test_paper_refiner_dice(parity) -> None:
+    """1 - mean over classes and columns of 2 sum(p t) / (sum(p + t) + 1e-7); 255 counts as 0."""
+    logits, labels = parity["refiner_dice/logits"], parity["refiner_dice/labels"]
+    loss = paper_refiner_dice(logits, labels)
+    torch.testing.assert_close(loss, parity["refiner_dice/out"].to(loss.dtype), rtol=1e-5, atol=1e-6)
+    p = logits.softmax(1)
+    t = torch.nn.functional.one_hot((labels == 1).long(), 2).movedim(3, 1).float()
+    usual = 1 - (2 * (p * t).sum((0, 2, 3)) / ((p + t).sum((0, 2, 3)) + 1e-7)).mean()
+    assert usual.item() == pytest.approx(0.520229, abs=1e-5)  # not the same thing
