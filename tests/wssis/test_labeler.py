@@ -80,6 +80,20 @@ def test_points_of_one_cell_keep_an_answer_each(labeler: Labeler) -> None:
     assert is_accounted(answer)
 
 
+def test_views_make_the_answer_follow_a_flip_of_the_image(labeler: Labeler) -> None:
+    """With all flips as views, a mirrored image with mirrored points has the mirrored rough masks."""
+    torch.manual_seed(5)
+    image = torch.randint(0, 255, (3, 64, 96), dtype=torch.uint8)
+    points = torch.tensor([[20.5, 20.5], [70.5, 44.5]])
+    mirrored = torch.stack([96 - points[:, 0], 64 - points[:, 1]], 1)
+    labels = torch.tensor([0, 1])
+    for flips, same in (("all", True), ("none", False)):
+        asked = Labeler(labeler.teacher, None, ResizeSettings(), flips=flips)
+        here = asked.propose(image, points, labels).rough.float()
+        there = asked.propose(image.flip(1, 2), mirrored, labels).rough.float().flip(1, 2)
+        assert torch.allclose(here, there, atol=2e-3) == same
+
+
 def test_rules_can_be_tried_without_a_network(labeler: Labeler) -> None:
     image = torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8)
     points = torch.tensor([[20.0, 20.0], [40.0, 44.0]])
