@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
@@ -60,17 +59,25 @@ def cut_each(masks: Tensor, windows: Tensor, size: int) -> Tensor:
 
 
 def paste(crops: Tensor, windows: Tensor, size: tuple[int, int]) -> Tensor:
-    """Put crops (N, S, S) back into maps (N, H, W); 0 outside each window. Bilinear."""
-    height, width = size
-    x = torch.arange(width, device=crops.device) + 0.5
-    y = torch.arange(height, device=crops.device) + 0.5
-    x0, y0, x1, y1 = windows.unbind(1)
-    gx = 2 * (x[None] - x0[:, None]) / (x1 - x0)[:, None] - 1
-    gy = 2 * (y[None] - y0[:, None]) / (y1 - y0)[:, None] - 1
-    grid = torch.stack([gx[:, None, :].expand(-1, height, -1), gy[:, :, None].expand(-1, -1, width)], 3)
-    inside = ((gx.abs() <= 1)[:, None, :]) & ((gy.abs() <= 1)[:, :, None])
-    values = F.grid_sample(crops[:, None].float(), grid, padding_mode="border", align_corners=False)[:, 0]
-    return values * inside
+    """Put crops (N, h, w) back into maps (N, H, W); 0 outside each window. Bilinear.
+
+    Windows have sides along the axes, so that bilinear interpolation is a product of a matrix a column and
+    one a row: several times as fast as sampling each pixel for itself.
+    """
+    rows = interpolation(windows[:, 1], windows[:, 3], crops.shape[1], size[0])
+    columns = interpolation(windows[:, 0], windows[:, 2], crops.shape[2], size[1])
+    return rows @ crops.float() @ columns.transpose(1, 2)
+
+
+def interpolation(start: Tensor, end: Tensor, source: int, target: int) -> Tensor:
+    """(N, target, source) weights of `source` samples, spread from `start` to `end` (N,) pixels, at each of
+    `target` pixels; 0 for pixels whose middle lies outside."""
+    pixels = torch.arange(target, device=start.device) + 0.5
+    place = (pixels - start[:, None]) / (end - start)[:, None] * source - 0.5
+    inside = (place >= -0.5) & (place <= source - 0.5)
+    samples = torch.arange(source, device=start.device)
+    weights = (1 - (place.clamp(0, source - 1)[..., None] - samples).abs()).clamp(min=0)
+    return weights * inside[..., None]
 
 
 def gaussian_maps(points: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
