@@ -23,6 +23,9 @@ from wssis.settings import PseudoRules, ResizeSettings
 
 # Dimensions of a batch (B, C, H, W) that are flipped, one entry a view: what training flips, labelling asks.
 VIEWS: dict[str, list[list[int]]] = {"none": [[]], "horizontal": [[], [3]], "all": [[], [3], [2], [2, 3]]}
+# Views agree on an object's middle and differ on its rim: their mean is low there. On shapes (seeds 0, 1) the
+# true outline lies at a mean of .3 to .4: rough IoU .744 in place of .727 at .5.
+VIEW_LEVEL = 0.35
 CHUNK = 32  # objects whose full-size maps and crops are in memory at once
 
 
@@ -142,7 +145,10 @@ def rough_masks(
     assert isinstance(scores, Tensor)
     input_h, input_w = resize.size(height, width)
     span = (raw.image_size[0] * height / input_h, raw.image_size[1] * width / input_w)
-    return total / weights, span, scores
+    mean = total / weights
+    # Odds are scaled so that VIEW_LEVEL becomes one half, where every mask downstream is cut.
+    scale = (1 - VIEW_LEVEL) / VIEW_LEVEL
+    return (scale * mean / (scale * mean + 1 - mean) if len(views) > 1 else mean), span, scores
 
 
 def refine(

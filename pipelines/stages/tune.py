@@ -7,7 +7,7 @@ import torch
 
 from pipelines import paths
 from pipelines.curves import write_csv
-from pipelines.labeling import proposals, worth
+from pipelines.labeling import beats_chance, proposals, worth
 from pipelines.models import load_labeler
 from pipelines.params import write_yaml
 from pipelines.progress import Meter
@@ -29,9 +29,12 @@ def tune(stage: Stage) -> None:
         holdout = stage.load(paths.HOLDOUT)
         cached = [(given, r.instances()) for r, given in proposals(labeler, holdout, "holdout") if r.objects]
 
+    def worths(rules: PseudoRules) -> torch.Tensor:
+        each = [worth(decide(given, rules), truth) for given, truth in cached]
+        return torch.cat(each) if each else torch.zeros(1)
+
     def objective(rules: PseudoRules) -> float:
-        worths = [worth(decide(given, rules), truth) for given, truth in cached]
-        return float(torch.cat(worths).mean()) if worths else 0.0
+        return float(worths(rules).mean())
 
     with Meter("tune", n_trials, "trials") as meter:
 
@@ -40,16 +43,19 @@ def tune(stage: Stage) -> None:
             stage.tracker.metrics({"tune/worth": row["value"], "tune/best": row["best"]}, int(row["trial"]))
 
         study = search(objective, defaults, n_trials, params.seed, on_trial)
+    sure = beats_chance(worths(study.rules), worths(defaults))
+    rules = study.rules if sure else defaults
     write_yaml(
         paths.TUNED_PSEUDO,
-        {"pseudo": asdict(study.rules)},
+        {"pseudo": asdict(rules)},
         "Written by the stage tune; in force with tune.use_tuned.",
     )
     write_csv(paths.PLOT_TUNE, study.rows or [dict.fromkeys(KEYS, 0.0)])
     if study.rows:
         gain = study.rows[-1]["best"] - study.rows[0]["value"]
-        stage.tracker.metrics({"tune/gain": gain})
-        stage.say(f"worth of a label {study.rows[-1]['best']:.4f}, {gain:+.4f} against the rules in params")
+        stage.tracker.metrics({"tune/gain": gain, "tune/kept": float(sure)})
+        best = f"worth of a label {study.rows[-1]['best']:.4f}, {gain:+.4f} against the rules in params"
+        stage.say(f"{best}; {'kept' if sure else 'within chance: the rules in params stay'}")
 
 
 if __name__ == "__main__":

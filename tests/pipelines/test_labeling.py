@@ -6,7 +6,15 @@ from pathlib import Path
 
 import torch
 
-from pipelines.labeling import ignore_regions, labelled, predicted_results, prompts, rough_dataset, worth
+from pipelines.labeling import (
+    beats_chance,
+    ignore_regions,
+    labelled,
+    predicted_results,
+    prompts,
+    rough_dataset,
+    worth,
+)
 from pipelines.models import load_predictor, load_solov2
 from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, load_coco, save_coco
@@ -120,3 +128,13 @@ def test_predictions_of_a_data_set_are_coco_results(models: Path, images: Path) 
     assert {result["image_id"] for result in results} == {1, 2}
     assert {result["category_id"] for result in results} <= {3, 7}
     assert [category.id for category in categories] == [3, 7]
+
+
+def test_a_rise_by_chance_keeps_the_rules() -> None:
+    torch.manual_seed(0)
+    before = torch.rand(13)
+    assert not beats_chance(before, before)
+    assert not beats_chance(before + torch.randn(13) * 0.3, before)
+    assert not beats_chance(before[:1] + 1, before[:1])  # one object proves nothing
+    assert beats_chance(before + 0.1 + torch.randn(13) * 0.03, before)
+    assert not beats_chance(before - 0.1, before)
