@@ -12,7 +12,7 @@ import torch
 
 from pipelines import paths, registry
 from pipelines.labeling import each_image, labelled, predicted_results
-from pipelines.models import RULES, load_labeler, load_labeler_folder, load_predictor
+from pipelines.models import load_labeler, load_labeler_folder, load_predictor
 from pipelines.params import load_params, rules_in_force
 from pipelines.pictures import save_picture
 from wssis.data import rle as rle_api
@@ -93,7 +93,7 @@ def evaluate_model(model: str, images: str, annotations: str, out: str) -> None:
 
 def open_labeler(folder: Path) -> tuple[Labeler, tuple[Category, ...]]:
     """A registered labeler, or the pipeline's own in a folder with `teacher/` and `refiner/`."""
-    if (folder / RULES).exists():
+    if (folder / paths.RULES_FILE).exists():
         return load_labeler_folder(folder, device())
     if not (folder / "teacher").is_dir():
         raise InputError(

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines import paths
 from wssis.checkpoint import load_model
 from wssis.data.coco import Category
 from wssis.errors import InputError
@@ -18,9 +19,6 @@ from wssis.models.refiner import Refiner
 from wssis.models.solov2 import SOLOv2
 from wssis.predictor import Predictor
 from wssis.settings import DecodeSettings, PseudoRules, ResizeSettings
-
-DECODE = "decode.json"
-RULES = "rules.json"
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def load_predictor(
 ) -> tuple[Predictor, tuple[Category, ...]]:
     """A predictor and its classes; thresholds are the folder's own, else `decode`, else the defaults."""
     saved = load_solov2(folder, device)
-    own = Path(folder) / DECODE
+    own = Path(folder) / paths.DECODE_FILE
     if own.exists():
         values = json.loads(own.read_text())
         decode = DecodeSettings(**{**values, "area_strides": tuple(values["area_strides"])})
@@ -100,5 +98,5 @@ def load_labeler(
 def load_labeler_folder(folder: str | Path, device: str = "cpu") -> tuple[Labeler, tuple[Category, ...]]:
     """A labeler as it was registered."""
     folder = Path(folder)
-    rules = PseudoRules(**json.loads((folder / RULES).read_text()))
+    rules = PseudoRules(**json.loads((folder / paths.RULES_FILE).read_text()))
     return load_labeler(folder / "teacher", folder / "refiner", rules, device)

@@ -68,6 +68,10 @@ REPORT_HTML = REPORT / "index.html"
 REPORT_SUMMARY = REPORT / "summary.md"
 REPORT_EXAMPLE = REPORT / "example.png"
 
+# in the folder of a registered model, beside its networks
+DECODE_FILE = "decode.json"
+RULES_FILE = "rules.json"
+
 # outside of every workspace: below project_root()
 STORE = Path("mlflow.db")
 MLRUNS = Path("mlruns")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import paths
-from pipelines.models import DECODE, RULES
 from pipelines.tracking import open_store, store_uri
 from wssis.errors import InputError
 from wssis.settings import DecodeSettings, PseudoRules
@@ -32,7 +31,7 @@ def register_student(model: Path, decode: DecodeSettings, run_id: str, tags: Map
     with tempfile.TemporaryDirectory() as folder:
         staged = Path(folder) / "model"
         shutil.copytree(model, staged)
-        (staged / DECODE).write_text(json.dumps(asdict(decode)))
+        (staged / paths.DECODE_FILE).write_text(json.dumps(asdict(decode)))
         return _register(STUDENT, "student", staged, run_id, tags)
 
 
@@ -44,7 +43,7 @@ def register_labeler(
         staged = Path(folder) / "model"
         shutil.copytree(teacher, staged / "teacher")
         shutil.copytree(refiner, staged / "refiner")
-        (staged / RULES).write_text(json.dumps(asdict(rules)))
+        (staged / paths.RULES_FILE).write_text(json.dumps(asdict(rules)))
         return _register(LABELER, "labeler", staged, run_id, tags)
 
 

@@ -17,7 +17,8 @@ from mlflow.pyfunc import PythonModel
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from pipelines.models import RULES, load_labeler_folder, load_predictor
+from pipelines import paths
+from pipelines.models import load_labeler_folder, load_predictor
 from wssis.errors import InputError
 from wssis.metrics import to_coco_results
 
@@ -75,7 +76,7 @@ class Served(PythonModel):
     def load_context(self, context: Any) -> None:
         """Read the networks of a version."""
         folder = Path(context.artifacts["model"])
-        self.model = PointLabeler(folder) if (folder / RULES).exists() else Student(folder)
+        self.model = PointLabeler(folder) if (folder / paths.RULES_FILE).exists() else Student(folder)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> list[Results]:
         """The answer to each row of a table."""
