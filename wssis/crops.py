@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from wssis.masks import mask_boxes
+
 NEIGHBOURS = 8  # other points drawn in a crop; farther ones lie outside it or tell nothing
 
 
@@ -32,15 +34,9 @@ def crop_windows(masks: Tensor, points: Tensor, scale: float | Tensor, smallest:
 
 def boxes_of(masks: Tensor, points: Tensor) -> Tensor:
     """(N, 4) tight boxes x0, y0, x1, y1 with exclusive ends; an empty mask has its point's pixel."""
-    columns, rows = masks.any(1), masks.any(2)
-    ends = []
-    for line in (columns, rows):
-        line8 = line.to(torch.uint8)
-        ends.append((line8.argmax(1), line.shape[1] - line8.flip(1).argmax(1)))
-    (x0, x1), (y0, y1) = ends
-    boxes = torch.stack([x0, y0, x1, y1], 1).to(points.dtype)
+    boxes = mask_boxes(masks).to(points.dtype)
     pixel = torch.cat([points.floor(), points.floor() + 1], 1)
-    return torch.where(rows.any(1)[:, None], boxes, pixel)
+    return torch.where((boxes[:, 2] > boxes[:, 0])[:, None], boxes, pixel)
 
 
 def cut(image: Tensor, windows: Tensor, size: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,16 +23,9 @@ from wssis.masks import (
     row_column_sums,
 )
 
-__all__ = ["IGNORED", "Level", "Targets", "assign", "centre_of_mass", "downscale_masks", "mask_boxes"]
+__all__ = ["IGNORED", "Targets", "assign", "centre_of_mass", "downscale_masks", "mask_boxes"]
 
 IGNORED = -1
-
-
-class Level(NamedTuple):
-    """Objects with low <= sqrt(box area) < high, in pixels of the network input, go to this level."""
-
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
