@@ -23,10 +23,11 @@ from pipelines.stages.train import train
 from wssis.data.coco import CocoData
 from wssis.errors import InputError
 from wssis.files import write_json
-from wssis.labeler import Labeler, decide
+from wssis.labeler import Labeler
 from wssis.metrics import AP_KEYS, results_ap
 from wssis.models.solov2 import SOLOv2
 from wssis.predictor import Predictor
+from wssis.rules import decide
 
 Sources = tuple[list[CocoData], list[int]]  # data sets, and how often a pass shows the images of each
 

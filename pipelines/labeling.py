@@ -14,12 +14,12 @@ from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, CocoData, ImageRecord
 from wssis.data.images import read_image
 from wssis.instances import Instances
-from wssis.labeler import Labeler, Proposals, full_size
+from wssis.labeler import Labeler
 from wssis.metrics import mask_iou, to_coco_results
 from wssis.predictor import Predictor
+from wssis.proposals import CHUNK, Proposals, full_size
 
 Prompts = tuple[Tensor, Tensor, Tensor]  # points (N, 2) xy, labels (N,), ids (N,)
-CHUNK = 32  # masks at full size in memory at once
 IMAGES = 64  # images whose predictions are in memory at once
 
 

@@ -1,24 +1,21 @@
-"""Points to pseudo-labels: teacher, refiner, and the rules that decide what to trust.
-
-`propose` runs the networks; `decide` is arithmetic on what they said, so that rules can be tried on stored
-proposals. Every point ends as exactly one mask or one ignore region.
-"""
+"""Points to pseudo-labels: teacher and refiner propose, rules decide what to trust."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from wssis.crops import crop_windows, cut, cut_each, paste, point_channels
+from wssis.crops import crop_windows, cut, cut_each, point_channels
 from wssis.data.transforms import resize_image, resize_points
 from wssis.instances import Instances
 from wssis.models.refiner import Refiner
 from wssis.models.solov2 import SOLOv2
 from wssis.prompting import prompt
+from wssis.proposals import CHUNK, Proposals, pasted, spread
+from wssis.rules import decide
 from wssis.settings import PseudoRules, ResizeSettings
 
 # Dimensions of a batch (B, C, H, W) that are flipped, one entry a view: what training flips, labelling asks.
@@ -26,32 +23,6 @@ VIEWS: dict[str, list[list[int]]] = {"none": [[]], "horizontal": [[], [3]], "all
 # Views agree on an object's middle and differ on its rim: their mean is low there. On shapes (seeds 0, 1) the
 # true outline lies at a mean of .3 to .4: rough IoU .747 on average at .35, .727 at .5.
 VIEW_LEVEL = 0.35
-CHUNK = 32  # objects whose full-size maps and crops are in memory at once
-
-
-@dataclass(frozen=True)
-class Proposals:
-    """What the networks said of the N points of one image; compact enough to keep for a whole data set.
-
-    Attributes:
-        points, labels, ids: (N, 2) xy pixels, (N,), (N,) or None, as given.
-        size: (H, W) of the image in pixels.
-        rough: (N, h, w) float16 probabilities at mask resolution, over `rough_size` (H, W) pixels from the
-            image's top left corner: the image and the padding that the network saw.
-        score: (N,) float32 of pyramid-level selection, in 0..1.
-        refined: (N, S, S) float16 probabilities in the windows; None without a refiner.
-        windows: (N, 4) x0, y0, x1, y1 pixels.
-    """
-
-    points: Tensor
-    labels: Tensor
-    ids: Tensor | None
-    size: tuple[int, int]
-    rough: Tensor
-    rough_size: tuple[float, float]
-    score: Tensor
-    refined: Tensor | None
-    windows: Tensor
 
 
 class Labeler:
@@ -177,96 +148,3 @@ def refine(
         refined.append(refiner(pixels, cut_each(masks, spans, settings.crop), channels).sigmoid())
         windows.append(spans)
     return torch.cat(refined), torch.cat(windows)
-
-
-def spread(rough: Tensor, rough_size: tuple[float, float], size: tuple[int, int], rows: Tensor) -> Tensor:
-    """Rough probabilities (n, H, W) float32 of some of the points, bilinear."""
-    windows = torch.tensor([[0.0, 0.0, rough_size[1], rough_size[0]]], device=rough.device)
-    return paste(rough[rows], windows.expand(len(rows), 4), size)
-
-
-def full_size(proposals: Proposals, rows: Tensor) -> Tensor:
-    """Rough probabilities (n, H, W) float32 of some of the points of an image."""
-    return spread(proposals.rough, proposals.rough_size, proposals.size, rows)
-
-
-def pasted(refined: Tensor, windows: Tensor, size: tuple[int, int], rows: Tensor) -> Tensor:
-    """Refined probabilities (n, H, W) float32 of some of the points; 0 outside their windows."""
-    return paste(refined[rows], windows[rows], size)
-
-
-@torch.inference_mode()
-def decide(proposals: Proposals, rules: PseudoRules) -> Instances:
-    """Masks and ignore regions of one image under `rules`. No network is asked.
-
-    Returns:
-        N instances in the order of the points; `scores` is the confidence. A point that is not trusted has
-        an empty mask, and its region is in `ignore`.
-    """
-    count, size = len(proposals.points), proposals.size
-    owner_prob = torch.zeros(size)
-    owner = torch.full(size, -1)
-    masks = torch.zeros((count, *size), dtype=torch.bool)
-    confidence = torch.zeros(count)
-    for rows in torch.arange(count).split(CHUNK) if count else ():
-        blend, agreement = blended(proposals, rows, rules)
-        masks[rows] = blend > rules.mask_threshold
-        confidence[rows] = confidences(blend, agreement, proposals, rows, rules)
-        best, index = (blend * masks[rows]).max(0)
-        better = best > owner_prob
-        owner_prob, owner = torch.where(better, best, owner_prob), torch.where(better, rows[index], owner)
-    trusted = (confidence >= rules.min_confidence) & masks.flatten(1).any(1)
-    regions = masks[~trusted].any(0) | discs(proposals.points[~trusted], size, rules.ignore_radius)
-    if rules.exclusive:
-        masks &= owner == torch.arange(count)[:, None, None]
-    masks &= trusted[:, None, None]
-    lost = trusted & ~masks.flatten(1).any(1)  # every pixel went to more probable neighbours
-    regions |= discs(proposals.points[lost], size, rules.ignore_radius)
-    return Instances(
-        size=size,
-        labels=proposals.labels,
-        masks=masks,
-        points=proposals.points,
-        scores=confidence,
-        ids=proposals.ids,
-        ignore=regions & ~masks.any(0),
-    )
-
-
-def blended(proposals: Proposals, rows: Tensor, rules: PseudoRules) -> tuple[Tensor, Tensor]:
-    """Probabilities (n, H, W) of rough and refined masks together, and the IoU of the two (n,).
-
-    Where the refined mask is empty the rough one is kept.
-    """
-    rough = full_size(proposals, rows)
-    if proposals.refined is None:
-        return rough, torch.ones(len(rows))
-    refined = pasted(proposals.refined, proposals.windows, proposals.size, rows)
-    hard_rough, hard_refined = rough > rules.mask_threshold, refined > rules.mask_threshold
-    both = (hard_rough & hard_refined).flatten(1).sum(1)
-    either = (hard_rough | hard_refined).flatten(1).sum(1)
-    weight = rules.refined_weight * hard_refined.flatten(1).any(1)[:, None, None]
-    return rough + weight * (refined - rough), both / either.clamp(min=1)
-
-
-def confidences(
-    blend: Tensor, agreement: Tensor, proposals: Proposals, rows: Tensor, rules: PseudoRules
-) -> Tensor:
-    """Confidence (n,) in 0..1: maskness x (probability at the point)^a x (agreement of the two masks)^b."""
-    inside = blend > rules.mask_threshold
-    maskness = (blend * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)
-    height, width = proposals.size
-    x = proposals.points[rows, 0].long().clamp(0, width - 1)
-    y = proposals.points[rows, 1].long().clamp(0, height - 1)
-    at_point = blend[torch.arange(len(rows)), y, x]
-    return maskness * at_point**rules.own_point * agreement**rules.agreement
-
-
-def discs(points: Tensor, size: tuple[int, int], radius: float) -> Tensor:
-    """(H, W) bool: pixels whose middle is within `radius` pixels of one of the points (N, 2)."""
-    y = torch.arange(size[0])[:, None] + 0.5
-    x = torch.arange(size[1])[None, :] + 0.5
-    region = torch.zeros(size, dtype=torch.bool)
-    for px, py in points.tolist():
-        region |= (x - px) ** 2 + (y - py) ** 2 <= radius**2
-    return region

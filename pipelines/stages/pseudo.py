@@ -9,21 +9,21 @@ from pipelines.models import load_labeler
 from pipelines.params import rules_in_force
 from pipelines.stage import Stage, run
 from wssis.data.coco import save_coco
-from wssis.labeler import decide
+from wssis.rules import admit, decide, every_mask
 
 
 def pseudo(stage: Stage) -> None:
     """Label; beside the labels keep what each point would get with no point left out."""
     rules = rules_in_force(stage.params)
-    every = replace(rules, min_confidence=0.0)
-    rough = replace(every, refined_weight=0.0)
+    nothing_left_out = replace(rules, min_confidence=0.0)
     labeler, _ = load_labeler(paths.TEACHER, paths.REFINER, rules, stage.device)
     points = stage.load(paths.POINTS)
     labels, proposed, proposed_rough = [], [], []
     for record, given in proposals(labeler, points, "label"):
-        labels.append(labelled(record, decide(given, rules)))
-        proposed.append(labelled(record, decide(given, every)))
-        proposed_rough.append(labelled(record, decide(given, rough)))
+        found = every_mask(given, rules)
+        labels.append(labelled(record, admit(found, rules)))
+        proposed.append(labelled(record, admit(found, nothing_left_out)))
+        proposed_rough.append(labelled(record, decide(replace(given, refined=None), nothing_left_out)))
     for images, out in (
         (labels, paths.LABELS),
         (proposed, paths.PROPOSED),

@@ -13,7 +13,7 @@ from pipelines.params import write_yaml
 from pipelines.progress import Meter
 from pipelines.stage import Stage, run
 from pipelines.tuning import SPACE, search
-from wssis.labeler import decide
+from wssis.rules import decide
 from wssis.settings import PseudoRules
 
 KEYS = ["trial", "value", "best", *SPACE]
