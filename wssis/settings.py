@@ -82,8 +82,12 @@ class RefinerSettings:
         scale_range: the same in training, drawn anew a crop.
         smallest: least side of a crop in image pixels.
         sigma: of the points' Gaussians, in pixels of the crop.
-        passes: times that a mask is refined (prediction), each on a window round the last.
+        passes: times that a mask is refined (prediction), the later ones from the mean of rough and refined.
         residual: add the rough mask to the logits, so that the network begins as "keep it".
+        hidden: share of the crops in training that are not shown their rough mask: those of strong images
+            are better than those that are to be refined, and a network that leans on them copies.
+        level: probability at which the outline is drawn; less than .5, since a pixel gained adds to the IoU
+            more often than one lost where the network is unsure.
     """
 
     backbone: str = "efficientnet_lite0"
@@ -98,6 +102,8 @@ class RefinerSettings:
     sigma: float = 2.0
     passes: int = 2
     residual: bool = True
+    hidden: float = 0.9
+    level: float = 0.35
 
     def __post_init__(self) -> None:
         if self.crop < 16 or self.crop % max(self.strides):
@@ -108,6 +114,8 @@ class RefinerSettings:
             raise ValueError("scale_range must be [low, high] with 1 <= low <= high")
         if self.passes < 1:
             raise ValueError("passes must be at least 1")
+        if not 0 <= self.hidden < 1 or not 0 < self.level < 1:
+            raise ValueError("hidden must be at least 0 and less than 1, level between 0 and 1")
         if self.scale < 1 or self.sigma <= 0 or self.smallest < 4:
             raise ValueError("scale must be at least 1, sigma positive and smallest at least 4 pixels")
 
@@ -258,7 +266,7 @@ class PseudoRules:
     """
 
     mask_threshold: float = 0.5
-    refined_weight: float = 0.5
+    refined_weight: float = 0.4
     min_confidence: float = 0.2
     own_point: float = 0.5
     agreement: float = 0.5

@@ -100,6 +100,7 @@ def random_crops(sample: RoughImage, refiner: Refiner, crops: int) -> Crops:
     )
     images = cut(refiner.normalise(sample.image), windows, settings.crop)
     rough = cut_each(sample.rough[picked], windows, settings.crop)
+    rough[torch.rand(len(picked)) < settings.hidden] = 0.5
     target = cut_each(sample.truth[picked], windows, settings.crop)
     stack = torch.cat([images, rough[:, None], channels, target[:, None]], 1)
     stack = torch.rot90(stack, int(torch.randint(4, ())), (2, 3))

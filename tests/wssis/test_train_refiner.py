@@ -10,7 +10,7 @@ from wssis.models.refiner import Refiner
 from wssis.settings import RefinerSettings, TrainSettings
 from wssis.train_refiner import RefinerCrops, collate_crops, refiner_loss, train_refiner
 
-SMALL = RefinerSettings(pretrained=False, width=16, crop=32)
+SMALL = RefinerSettings(pretrained=False, width=16, crop=32, hidden=0.0)
 SHORT = TrainSettings(iterations=3, batch_size=4, warmup=0)
 OBJECTS = [(0, (6, 8, 26, 30)), (2, (34, 10, 58, 26)), (1, (20, 38, 50, 60))]
 
@@ -73,7 +73,7 @@ def test_crops_belong_together(paint, refiner, change) -> None:
     truth = paint({"objects": OBJECTS})
     samples = RefinerCrops(truth, [rough_of(truth, change)], refiner, crops=3, seed=0)
     orientations = set()
-    for position in range(16):
+    for position in range(32):
         images, rough, points, target = samples[(position, 0)]
         assert images.shape == (3, 3, 32, 32)
         assert rough.shape == target.shape == (3, 32, 32)
@@ -91,6 +91,22 @@ def test_crops_belong_together(paint, refiner, change) -> None:
                 assert torch.equal(rough[n], target[n])
         orientations.add(int((points[0].amax(0).flatten()).argmax()))
     assert len(orientations) > 3
+
+
+def test_some_rough_masks_are_hidden_in_training(paint, refiner) -> None:
+    """A hidden mask says nothing (.5), everything else of the crop stays as it was."""
+    truth = paint({"objects": OBJECTS})
+    half = Refiner(replace(SMALL, hidden=0.5), truth.num_classes)
+    shown, hidden = (
+        RefinerCrops(truth, [rough_of(truth, as_is)], model, crops=3, seed=0) for model in (refiner, half)
+    )
+    count = 0
+    for position in range(8):
+        for n, (rough, other) in enumerate(zip(shown[(position, 0)][1], hidden[(position, 0)][1], strict=True)):
+            blank = bool((other == 0.5).all())
+            count += blank
+            assert blank or other.unique().tolist() == rough.unique().tolist(), (position, n)
+    assert 4 < count < 20
 
 
 def test_points_of_the_other_objects_are_told_apart(paint, refiner) -> None:

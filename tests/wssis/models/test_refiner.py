@@ -128,6 +128,8 @@ def test_normalise_is_the_encoders() -> None:
         {"sigma": 0.0},
         {"smallest": 1.0},
         {"passes": 0},
+        {"hidden": 1.0},
+        {"level": 0.0},
     ],
 )
 def test_settings_out_of_range_are_refused(change: dict) -> None:
