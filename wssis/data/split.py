@@ -22,8 +22,8 @@ class Split:
     """What `split` returns.
 
     Attributes:
-        strong: images with masks, to train on.
-        holdout: images with masks, for every choice.
+        strong: images with masks, to train on; a point beside each mask, made as those of weak images are.
+        holdout: images with masks and such points, for every choice.
         points: weak images; annotations have a point and no mask, nor any other field of the source.
         truth: the same images with the masks that the source has for them; an object has one id in both.
         ledger: see `wssis.data.ledger.make_ledger`; besides, image ids under `unlabelled` (not in the points
@@ -91,6 +91,9 @@ def split(
     ledger = make_ledger(labels, objects, prices)
     ledger["unlabelled"] = sorted({image.id for image in data.images} - {image.id for image in used})
     ledger["without_point"] = maker.without_point
+    kept, out = (
+        replace(part, images=tuple(maker.prompted(image) for image in part.images)) for part in (kept, out)
+    )
     return Split(kept, out, weak_points, truth, ledger)
 
 
@@ -171,6 +174,18 @@ class _PointMaker:
                 else:
                     annotations.append(Annotation(item.id, item.label, point=point))
         return replace(image, annotations=tuple(annotations))
+
+    def prompted(self, image: ImageRecord) -> ImageRecord:
+        """The image with a point beside each mask: what is tuned there meets prompts like a weak image's."""
+        return replace(
+            image,
+            annotations=tuple(
+                item
+                if item.crowd or item.ignored or item.point
+                else replace(item, point=self.make(item, image))
+                for item in image.annotations
+            ),
+        )
 
     def make(self, item: Annotation, image: ImageRecord) -> tuple[float, float] | None:
         assert item.rle is not None, "an object has a point or a mask"

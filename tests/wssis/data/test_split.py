@@ -163,6 +163,20 @@ def test_an_image_with_an_object_without_mask_is_weak_and_keeps_its_point():
         assert len(parts.points.by_id[3].annotations) == 4
 
 
+@pytest.mark.parametrize(("points", "jitter"), [("center", 0), ("random", 3)])
+def test_strong_objects_have_the_points_they_would_have_if_weak(points, jitter):
+    """What is learnt and tuned on strong images meets prompts like those of the weak ones."""
+    data = data_of(30)
+    few, many = (split(data, fraction, 0.2, 1, points, jitter) for fraction in (0.1, 0.5))
+    strong = points_of(many.strong) | points_of(many.holdout)
+    assert all(point is not None for point in strong.values())
+    both = strong.keys() & points_of(few.points).keys()
+    assert len(both) > 30
+    assert all(strong[key] == points_of(few.points)[key] for key in both)
+    drawn = [entry["kind"] for entry in many.ledger["labels"] if entry["image_id"] in ids(many.strong)]
+    assert set(drawn) == {"mask"}  # such a point costs nobody a click
+
+
 def test_a_point_in_the_data_wins_over_one_made_from_its_mask():
     data = data_of(4)
     images = [
