@@ -13,6 +13,7 @@ from wssis.data import shapes
 from wssis.data.coco import CocoData, load_coco, save_coco
 from wssis.data.images import check_image
 from wssis.errors import InputError
+from wssis.files import write_text
 
 
 def prepare(stage: Stage) -> None:
@@ -36,12 +37,13 @@ def prepare(stage: Stage) -> None:
                 record="categories",
                 remedy="Give both files the same ids and names",
             )
-        for coco, out, images in (
-            (train, paths.PREPARED_TRAIN, paths.PREPARED_TRAIN_IMAGES),
-            (val, paths.PREPARED_VAL, paths.PREPARED_VAL_IMAGES),
+        for coco, folder, out, images in (
+            (train, data.train, paths.PREPARED_TRAIN, paths.PREPARED_TRAIN_IMAGES),
+            (val, data.val, paths.PREPARED_VAL, paths.PREPARED_VAL_IMAGES),
         ):
             save_coco(coco, out)
-            images.mkdir(parents=True, exist_ok=True)  # a DVC out even where the images stay elsewhere
+            # A DVC out even where the images stay elsewhere; DVC warns of an empty one at every stage.
+            write_text(images / "where.txt", f"The images are not copied. They are in {folder.images}\n")
     for name, coco in (("train", train), ("val", val)):
         stage.say(
             f"{name}: {len(coco.images)} images, {coco.num_objects} objects, {coco.num_classes} classes"
