@@ -102,7 +102,9 @@ def test_some_rough_masks_are_hidden_in_training(paint, refiner) -> None:
     )
     count = 0
     for position in range(8):
-        for n, (rough, other) in enumerate(zip(shown[(position, 0)][1], hidden[(position, 0)][1], strict=True)):
+        for n, (rough, other) in enumerate(
+            zip(shown[(position, 0)][1], hidden[(position, 0)][1], strict=True)
+        ):
             blank = bool((other == 0.5).all())
             count += blank
             assert blank or other.unique().tolist() == rough.unique().tolist(), (position, n)
