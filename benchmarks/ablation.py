@@ -42,7 +42,7 @@ def rough(stage: Stage) -> Sources:
     """Weak images labelled as the stage pseudo would without a refiner."""
     rules = replace(rules_in_force(stage.params), refined_weight=0.0)
     teacher = load_solov2(paths.TEACHER, stage.device)
-    labeler = Labeler(teacher.model, None, teacher.resize, rules)
+    labeler = Labeler(teacher.model, None, teacher.resize, rules, teacher.views)
     points = stage.load(paths.POINTS)
     images = [labelled(record, decide(given, rules)) for record, given in proposals(labeler, points, "rough")]
     weak = replace(points, images=tuple(images), path=None)
