@@ -195,7 +195,11 @@ def _experiment(client: MlflowClient, name: str) -> str:
         if found:
             return found.experiment_id
         # Explicit, since the default is relative to the folder of whoever comes first.
-        return client.create_experiment(name, artifact_location=(root / paths.MLRUNS / name).as_uri())
+        return client.create_experiment(
+            name,
+            artifact_location=(root / paths.MLRUNS / name).as_uri(),
+            tags={"mlflow.experimentKind": "custom_model_development"},  # else chat pages
+        )
 
 
 def _parent_run(client: MlflowClient, experiment: str, dvc: psutil.Process, params: Params) -> str:
