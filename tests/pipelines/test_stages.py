@@ -86,7 +86,8 @@ def test_prepare_of_a_folder_leaves_the_images_where_they_are(workspace: Path) -
     prepare(stage("prepare", data={"source": "coco", "train": train, "val": val}))
     assert json.loads(paths.PREPARED_TRAIN.read_text())["info"]["image_dir"] == "mine"
     assert load_coco(paths.PREPARED_VAL).image_dir == "yours"
-    assert list(paths.PREPARED_TRAIN_IMAGES.iterdir()) == []
+    assert [path.name for path in paths.PREPARED_TRAIN_IMAGES.iterdir()] == ["where.txt"]
+    assert "mine" in (paths.PREPARED_TRAIN_IMAGES / "where.txt").read_text()
 
 
 def test_a_folder_in_the_project_is_named_alike_in_a_queued_experiment(
