@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines import paths
-from pipelines.background import BackgroundTracker
 from pipelines.params import Params, load_params
 from pipelines.tracking import NullTracker, open_tracker
 from wssis.errors import InputError
@@ -70,7 +69,7 @@ def run(name: str, body: Callable[[Stage], None], sections: tuple[str, ...]) -> 
 
 def _run(name: str, body: Callable[[Stage], None], sections: tuple[str, ...]) -> None:
     params = load_params(paths.PARAMS)
-    tracker = BackgroundTracker(lambda: open_tracker(name, params, sections))
+    tracker = open_tracker(name, params, sections)
     try:
         body(Stage(name, params, tracker))
     except BaseException as error:

@@ -67,7 +67,7 @@ class MlflowTracker(NullTracker):
         self._monitor = _system_monitor(run_id)
 
     def params(self, values: Mapping[str, Any]) -> None:
-        self._try(_log_params, self._client, self.run_id, values)
+        _log_params(self._client, self.run_id, values)
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         from mlflow.entities import Metric

@@ -23,8 +23,7 @@ ORDER = [
 # What reads params, finds files, notes and shows, but has no part in what an out contains.
 PLUMBING = {
     *(f"pipelines/{name}.py" for name in ("__init__", "stage", "params", "sections", "paths", "tracking")),
-    *("pipelines/background.py", "pipelines/provenance.py", "pipelines/progress.py"),
-    "pipelines/stages/__init__.py",
+    *("pipelines/provenance.py", "pipelines/progress.py", "pipelines/stages/__init__.py"),
     *("wssis/__init__.py", "wssis/data/__init__.py", "wssis/models/__init__.py"),
     *("wssis/errors.py", "wssis/files.py"),
 }
