@@ -55,3 +55,18 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any, *, indent: int | None = None) -> None:
     """Write `value` as JSON to `path` atomically; keys keep their order, NaN is refused."""
     write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
+
+
+def append_line(path: str | Path, line: str) -> None:
+    """Append `line` (UTF-8, without line breaks) to `path` and sync it; what is there is never changed.
+
+    A last line that a kill cut off is ended first, so that it spoils no other.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab+") as file:
+        if file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
+            line = f"\n{line}"
+        file.write(f"{line}\n".encode())
+        file.flush()
+        os.fsync(file.fileno())

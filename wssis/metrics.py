@@ -82,10 +82,8 @@ def results_ap(
     truth: CocoData, results: Sequence[Mapping[str, Any]], max_detections: int = 100
 ) -> dict[str, float]:
     """As `coco_ap`, from records of `to_coco_results`, which take less memory than masks."""
+    evaluation = matched(truth, results, max_detections)
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(_coco(truth, _truth_records(truth)), _coco(truth, results), "segm")
-        evaluation.params.maxDets = sorted({1, 10, max_detections})
-        evaluation.evaluate()
         evaluation.accumulate()
     precision = evaluation.eval["precision"]  # (IoU thresholds, recalls, classes, areas, max detections)
     most = evaluation.params.maxDets.index(max_detections)
@@ -99,6 +97,19 @@ def results_ap(
 
     values = (mean("all"), mean("all", 0.5), mean("all", 0.75), mean("small"), mean("medium"), mean("large"))
     return dict(zip(AP_KEYS, values, strict=True))
+
+
+def matched(truth: CocoData, results: Sequence[Mapping[str, Any]], max_detections: int = 100) -> COCOeval:
+    """COCOeval (segm) after `evaluate`: every image's results matched with its objects, nothing summed up.
+
+    Raises:
+        InputError: an object of the truth has no mask.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(_coco(truth, _truth_records(truth)), _coco(truth, results), "segm")
+        evaluation.params.maxDets = sorted({1, 10, max_detections})
+        evaluation.evaluate()
+    return evaluation
 
 
 def mask_iou(a: Tensor, b: Tensor) -> Tensor:
