@@ -76,5 +76,6 @@ def dvc_inputs(stage: str) -> dict[str, str]:
         return {}
     made = read_lock(paths.DVC_LOCK).get("stages", {}).values()
     hashes = {out["path"]: out.get("md5", "") for done in made for out in done.get("outs", [])}
-    deps = read_lock(paths.DVC_YAML)["stages"].get(stage, {}).get("deps", [])
-    return {path: hashes[path] for path in deps if path in hashes}
+    entry = read_lock(paths.DVC_YAML)["stages"].get(stage, {})
+    files = [path for param in entry.get("params", []) if isinstance(param, dict) for path in param]
+    return {path: hashes[path] for path in [*entry.get("deps", []), *files] if path in hashes}

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,46 +21,70 @@ from wssis.settings import DecodeSettings, PseudoRules
 STUDENT = "wssis-student"
 LABELER = "wssis-labeler"
 ALIAS = "candidate"
-CONTENT_TAG = "wssis.content"  # SHA-256 of the files that the version consists of
+CONTENT_TAG = "wssis.content"  # SHA-256 of networks, settings and code, and of what it was measured on
+PACKAGES = ("wssis", "pipelines")  # code that a version brings along
 CODE = Path(__file__).parent.parent  # the folder of the packages `wssis` and `pipelines`
+ORIGIN = "origin"  # the folder of a version with what restores its workspace, beside `model`
+NO_BYTECODE = shutil.ignore_patterns("__pycache__")
 REQUIREMENTS = ("mlflow", "torch", "torchvision", "timm", "numpy", "pycocotools", "pillow", "safetensors")
 
 
-def register_student(model: Path, decode: DecodeSettings, run_id: str, tags: Mapping[str, Any]) -> int:
+@dataclass(frozen=True)
+class Source:
+    """What a version comes from.
+
+    Attributes:
+        run_id: the run that registers it.
+        measured: metrics and what they were measured on; part of what makes a version the same.
+        tags: further facts, which are noted with a new version and make none.
+        origin: folder of the files that restore the workspace (`pipelines.origin.collect`), if there is one.
+    """
+
+    run_id: str
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    origin: Path | None = None
+
+
+def register_student(model: Path, decode: DecodeSettings, source: Source) -> int:
     """Register a student with its thresholds; returns the version (see `_register`)."""
     with tempfile.TemporaryDirectory() as folder:
         staged = Path(folder) / "model"
         shutil.copytree(model, staged)
         (staged / paths.DECODE_FILE).write_text(json.dumps(asdict(decode)))
-        return _register(STUDENT, "student", staged, run_id, tags)
+        return _register(STUDENT, "student", staged, source)
 
 
-def register_labeler(
-    teacher: Path, refiner: Path, rules: PseudoRules, run_id: str, tags: Mapping[str, Any]
-) -> int:
+def register_labeler(teacher: Path, refiner: Path, rules: PseudoRules, source: Source) -> int:
     """Register teacher and refiner with the rules for labels; returns the version (see `_register`)."""
     with tempfile.TemporaryDirectory() as folder:
         staged = Path(folder) / "model"
         shutil.copytree(teacher, staged / "teacher")
         shutil.copytree(refiner, staged / "refiner")
         (staged / paths.RULES_FILE).write_text(json.dumps(asdict(rules)))
-        return _register(LABELER, "labeler", staged, run_id, tags)
+        return _register(LABELER, "labeler", staged, source)
 
 
-def _register(name: str, kind: str, staged: Path, run_id: str, tags: Mapping[str, Any]) -> int:
-    """Make a version of the staged files, or find the one that has the same, and point `candidate` at it."""
+def _register(name: str, kind: str, staged: Path, source: Source) -> int:
+    """Make a version, or find the one that is the same, and point `candidate` at it.
+
+    The same are networks and settings, the code that reads them, and what was measured: tags and origin stay
+    those of the first registration, so that they must hold for every later one.
+    """
     client = open_store()
-    content = content_hash(staged)
-    same = [v for v in client.search_model_versions(f"name = '{name}'") if v.tags.get(CONTENT_TAG) == content]
-    number = int(same[0].version) if same else _log(name, kind, staged, run_id)
+    parts = [content_hash(staged), *(content_hash(CODE / package) for package in PACKAGES)]
+    parts.append(json.dumps(source.measured, sort_keys=True, default=str))
+    content = hashlib.sha256("".join(parts).encode()).hexdigest()
+    same = client.search_model_versions(f"name = '{name}' and tags.`{CONTENT_TAG}` = '{content}'")
+    number = int(same[0].version) if same else _log(name, kind, staged, source)
     if not same:
-        for key, value in {CONTENT_TAG: content, **tags}.items():
+        for key, value in {**source.tags, **source.measured, CONTENT_TAG: content}.items():
             client.set_model_version_tag(name, str(number), key, str(value))
     client.set_registered_model_alias(name, ALIAS, str(number))
     return number
 
 
-def _log(name: str, kind: str, staged: Path, run_id: str) -> int:
+def _log(name: str, kind: str, staged: Path, source: Source) -> int:
     import mlflow
     from mlflow.models import ModelSignature
 
@@ -68,15 +92,17 @@ def _log(name: str, kind: str, staged: Path, run_id: str) -> int:
     mlflow.set_registry_uri(store_uri())
     # The signature is given below; hints and examples, which MLflow would rather have, add nothing to it.
     warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")
-    with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run_id):
-        code = []
-        for package in ("wssis", "pipelines"):
-            code.append(str(Path(folder) / package))
-            shutil.copytree(CODE / package, code[-1], ignore=shutil.ignore_patterns("__pycache__"))
+    with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=source.run_id):
+        code = [str(Path(folder) / package) for package in PACKAGES]
+        for package, copy in zip(PACKAGES, code, strict=True):
+            shutil.copytree(CODE / package, copy, ignore=NO_BYTECODE)
+        artifacts = {"model": str(staged)}
+        if source.origin is not None and source.origin.is_dir():
+            artifacts[ORIGIN] = str(source.origin)
         info = mlflow.pyfunc.log_model(
             name=kind,
             python_model=str(CODE / "pipelines" / "serving.py"),
-            artifacts={"model": str(staged)},
+            artifacts=artifacts,
             code_paths=code,
             signature=ModelSignature(inputs=_inputs(kind)),
             # Exact pins; without them MLflow imports the model to guess, which takes half a minute.
@@ -102,9 +128,9 @@ def _inputs(kind: str) -> Any:
 
 
 def content_hash(folder: Path) -> str:
-    """SHA-256 of names and bytes of all files below a folder."""
+    """SHA-256 of names and bytes of all files below a folder, Python's bytecode left out."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
@@ -118,11 +144,14 @@ def local_folder(model: str) -> Path:
     """
     if not model.startswith("models:/"):
         return Path(model)
+    import mlflow
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
     try:
         open_store()
+        mlflow.set_tracking_uri(store_uri())  # MLflow looks up aliases there, whatever is given below
+        mlflow.set_registry_uri(store_uri())
         found = download_artifacts(artifact_uri=model, tracking_uri=store_uri(), registry_uri=store_uri())
     except MlflowException as error:
         raise InputError(

@@ -2,11 +2,15 @@
 
 import json
 import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
 
-from pipelines import paths, registry
+from pipelines import origin, paths, registry
 from pipelines.params import rules_in_force
-from pipelines.provenance import dvc_inputs, git_state
+from pipelines.provenance import dvc_inputs
 from pipelines.stage import Stage, run
+from pipelines.tracking import open_store
 from wssis.files import write_json
 
 
@@ -21,14 +25,22 @@ def register(stage: Stage) -> None:
         return
     params = stage.params
     rules = rules_in_force(params)
-    tags = json.loads(paths.METRICS_SUMMARY.read_text()) | json.loads(paths.METRICS_PSEUDO.read_text())
-    tags |= {f"dvc/{path}": md5 for path, md5 in dvc_inputs(stage.name).items()}
-    tags["git.commit"], tags["git.dirty"] = git_state()
-    run_id = stage.tracker.run_id
-    versions = {
-        registry.STUDENT: registry.register_student(paths.STUDENT, params.evaluate.decode, run_id, tags),
-        registry.LABELER: registry.register_labeler(paths.TEACHER, paths.REFINER, rules, run_id, tags),
-    }
+    summary = json.loads(paths.METRICS_SUMMARY.read_text())
+    labels = json.loads(paths.METRICS_PSEUDO.read_text())
+    labels |= {key: summary[key] for key in ("label_hours", "full_label_hours")}
+    labels[origin.VAL_DIGEST] = origin.val_digest(paths.PREPARED_VAL)
+    tags = origin.facts() | {f"dvc/{path}": md5 for path, md5 in dvc_inputs(stage.name).items()}
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder) / registry.ORIGIN
+        origin.collect(stage.name, files)
+        tags |= origin.runs(open_store(), params, files)
+        # A labeler is the same whatever a student learnt from its labels.
+        labeler = registry.Source(stage.tracker.run_id, labels, tags, files)
+        student = replace(labeler, measured=summary | labels)
+        versions = {
+            registry.STUDENT: registry.register_student(paths.STUDENT, params.evaluate.decode, student),
+            registry.LABELER: registry.register_labeler(paths.TEACHER, paths.REFINER, rules, labeler),
+        }
     write_json(paths.REGISTERED, versions, indent=2)
     stage.tracker.tags({f"registered/{name}": number for name, number in versions.items()})
     for name, number in versions.items():

@@ -30,14 +30,14 @@ def run_id(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_the_same_content_is_one_version(run_id: str, models: Path) -> None:
-    client = open_store()
-    first = registry.register_student(models / "teacher", LOW, run_id, {"AP": 0.5})
-    again = registry.register_student(models / "teacher", LOW, run_id, {"AP": 0.5})
+    client, source = open_store(), registry.Source(run_id, {"AP": 0.5})
+    first = registry.register_student(models / "teacher", LOW, source)
+    again = registry.register_student(models / "teacher", LOW, source)
     assert first == again == 1
-    other = registry.register_student(models / "teacher", DecodeSettings(), run_id, {})
+    other = registry.register_student(models / "teacher", DecodeSettings(), source)
     assert other == 2
     assert int(client.get_model_version_by_alias(registry.STUDENT, "candidate").version) == 2
-    back = registry.register_student(models / "teacher", LOW, run_id, {})
+    back = registry.register_student(models / "teacher", LOW, source)
     assert back == 1
     assert int(client.get_model_version_by_alias(registry.STUDENT, "candidate").version) == 1
     tags = client.get_model_version(registry.STUDENT, "1").tags
@@ -46,7 +46,7 @@ def test_the_same_content_is_one_version(run_id: str, models: Path) -> None:
 
 
 def test_a_version_holds_safetensors_code_and_pins_but_no_pickle(run_id: str, models: Path) -> None:
-    registry.register_labeler(models / "teacher", models / "refiner", PseudoRules(), run_id, {})
+    registry.register_labeler(models / "teacher", models / "refiner", PseudoRules(), registry.Source(run_id))
     folder = registry.local_folder("models:/wssis-labeler@candidate")
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert names == {
@@ -83,8 +83,8 @@ def test_a_model_that_is_not_there_is_named(run_id: str) -> None:
 def test_models_load_in_a_fresh_process_elsewhere(
     run_id: str, models: Path, images: Path, tmp_path: Path
 ) -> None:
-    registry.register_student(models / "teacher", LOW, run_id, {})
-    registry.register_labeler(models / "teacher", models / "refiner", PseudoRules(), run_id, {})
+    registry.register_student(models / "teacher", LOW, registry.Source(run_id))
+    registry.register_labeler(models / "teacher", models / "refiner", PseudoRules(), registry.Source(run_id))
     script = textwrap.dedent(f"""
         import json, sys
         import mlflow, pandas
