@@ -12,6 +12,8 @@ from pipelines import paths
 
 MODEL_HELP = "a folder such as models/student, or a registered model such as models:/wssis-student@candidate"
 
+MODELS = ("wssis-student", "wssis-labeler")
+
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong with a call in one line, and exits with 2."""
@@ -59,6 +61,31 @@ def build_parser() -> Parser:
     command.add_argument("--annotations", metavar="JSON", required=True, help="COCO instance JSON")
     command.add_argument("--out", metavar="JSON", required=True, help="metrics to write")
     command.set_defaults(run=evaluate)
+
+    command = commands.add_parser("models", help="registered versions: aliases, metrics, data, label hours")
+    command.set_defaults(run=models)
+
+    command = commands.add_parser("promote", help="put a registered version into production if it passes")
+    command.add_argument(
+        "version", metavar="VERSION", nargs="?", type=int, help="its number; default: the alias candidate"
+    )
+    command.add_argument("--to", choices=("production",), default="production", help="the alias to move")
+    command.add_argument("--model", choices=MODELS, default=MODELS[0], help=f"default {MODELS[0]}")
+    command.add_argument("--why", metavar="TEXT", default="", help="is recorded with the promotion")
+    command.add_argument("--force", action="store_true", help="whatever the checks say; needs --why")
+    command.set_defaults(run=promote)
+
+    command = commands.add_parser("rollback", help="swap the versions in production and before it")
+    command.add_argument("--model", choices=MODELS, default=MODELS[0], help=f"default {MODELS[0]}")
+    command.add_argument("--why", metavar="TEXT", default="", help="is recorded")
+    command.set_defaults(run=rollback)
+
+    command = commands.add_parser("trace", help="what a registered version comes from, or all of it again")
+    command.add_argument("model", metavar="MODEL", help="such as models:/wssis-student@production")
+    command.add_argument(
+        "--checkout", metavar="DIR", help="restore it in this new folder and measure again, on the CPU"
+    )
+    command.set_defaults(run=trace)
 
     command = commands.add_parser("ui", help="MLflow's pages on this machine: runs, pictures, models")
     command.add_argument("--port", type=int, default=5000, help="default 5000")
@@ -108,6 +135,36 @@ def evaluate(options: argparse.Namespace) -> None:
     from pipelines.commands import evaluate_model
 
     evaluate_model(options.model, options.images, options.annotations, options.out)
+
+
+def models(options: argparse.Namespace) -> None:
+    """Print registered versions."""
+    from pipelines.listing import list_models
+
+    list_models()
+
+
+def promote(options: argparse.Namespace) -> None:
+    """Move the alias production to a version that passes the gate."""
+    from pipelines import promotion
+    from pipelines.params import load_params
+
+    settings = load_params().promote
+    promotion.promote(options.model, options.version, settings, why=options.why, force=options.force)
+
+
+def rollback(options: argparse.Namespace) -> None:
+    """Move the alias production back."""
+    from pipelines import promotion
+
+    promotion.rollback(options.model, why=options.why)
+
+
+def trace(options: argparse.Namespace) -> None:
+    """Print or restore where a version comes from."""
+    from pipelines.trace import trace as trace_version
+
+    trace_version(options.model, options.checkout)
 
 
 def ui(options: argparse.Namespace) -> None:

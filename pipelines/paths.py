@@ -75,6 +75,7 @@ RULES_FILE = "rules.json"
 # outside of every workspace: below project_root()
 STORE = Path("mlflow.db")
 MLRUNS = Path("mlruns")
+PROMOTIONS = Path("mlruns/promotions.jsonl")
 SCRATCH = Path(".scratch")
 
 

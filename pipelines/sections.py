@@ -136,6 +136,22 @@ class Evaluate(Section):
     pictures: Annotated[int, Field(ge=0)] = 6
 
 
+class Promote(Section):
+    """The gate of `wssis promote`, on `val`; scores are a student's AP, a labeler's worth (`pipelines.gate`).
+
+    Attributes:
+        min_gain: score of the candidate less that of the model in production, at least.
+        max_class_loss: of its score that a class may lose, at most.
+        min_sure: share of resamples of the images that must have the gain, at least.
+        resamples: how many are drawn (paired bootstrap).
+    """
+
+    min_gain: Annotated[float, Field(ge=-1, le=1)] = 0.0
+    max_class_loss: Annotated[float, Field(ge=0, le=2)] = 0.05
+    min_sure: Annotated[float, Field(ge=0, le=1)] = 0.5
+    resamples: Annotated[int, Field(ge=100)] = 1000
+
+
 class Tracking(Section):
     """Where runs are written in MLflow."""
 
@@ -165,6 +181,7 @@ class Params(Section):
     pseudo: PseudoRules
     student: Student
     evaluate: Evaluate
+    promote: Promote
     tracking: Tracking
     prices: Prices
 

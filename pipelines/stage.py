@@ -1,11 +1,13 @@
 """What every stage and command has around its work: params, a run, exit codes.
 
-0 done; 2 the input or the call is wrong, one line on stderr; 1 anything else, with its traceback.
+0 done; 2 the input or the call is wrong, one line on stderr; 130 interrupted; 141 nobody reads the output any
+more; 1 anything else, with its traceback.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -88,6 +90,9 @@ def exit_code(work: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("wssis: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read the output, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             place = error.filename or "the disk"

@@ -50,3 +50,26 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     points = "file,x,y,class\na.png,70.5,20,dog\na.png,10,10,cat\nb.png,30,30,dog\n"
     (folder.parent / "points.csv").write_text(points)
     return folder
+
+
+@pytest.fixture
+def registered(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project, which is the current folder, with versions 1, 2 and 3 of a student that have no files.
+
+    Version 3 is the candidate.
+    """
+    import shutil
+
+    from pipelines.tracking import open_store
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(store, tmp_path / "mlflow.db")
+    client = open_store()
+    client.create_registered_model("wssis-student")
+    for number in (1, 2, 3):
+        source = tmp_path / "files" / str(number)
+        source.mkdir(parents=True)
+        tags = {"student_AP": str(number / 10), "val.digest": "d" * 64}
+        client.create_model_version("wssis-student", source.as_uri(), tags=tags)
+    client.set_registered_model_alias("wssis-student", "candidate", "3")
+    return tmp_path

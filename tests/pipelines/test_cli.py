@@ -42,7 +42,7 @@ def test_help_is_quick_and_lists_the_commands() -> None:
     words = [sys.executable, "-X", "importtime", "-m", "pipelines.cli", "--help"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=True)
     seconds = time.perf_counter() - start
-    for name in ("preset", "predict", "evaluate", "ui"):
+    for name in ("preset", "predict", "evaluate", "models", "promote", "rollback", "trace", "ui"):
         assert name in done.stdout
     assert "torch" not in done.stderr
     assert "mlflow" not in done.stderr
@@ -55,6 +55,10 @@ def test_wrong_calls_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--model" in fails(capsys, "predict", "a.png", "--out", "r.json")
     assert "IMAGE" in fails(capsys, "predict", "--model", "m", "--out", "r.json")
     assert "--port" in fails(capsys, "ui", "--port", "x")
+    assert "VERSION" in fails(capsys, "promote", "best")
+    assert "--to" in fails(capsys, "promote", "--to", "staging")
+    assert "--model" in fails(capsys, "rollback", "--model", "other")
+    assert "MODEL" in fails(capsys, "trace")
 
 
 def test_preset_replaces_params_and_shows_what_changes(
@@ -150,6 +154,21 @@ def test_predict_knows_no_such_registered_model(
     shutil.copy(store, project / "mlflow.db")
     for uri in ("models:/wssis-student@candidate", "models:/wssis-student/3", "models:/x"):
         assert uri in fails(capsys, "predict", str(images), "--model", uri, "--out", "r.json")
+
+
+def test_promote_and_trace_name_what_they_lack(
+    project: Path, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "params.yaml" in fails(capsys, "promote")
+    shutil.copy(store, project / "mlflow.db")
+    assert main(["preset", "shapes"]) == 0
+    capsys.readouterr()
+    assert "dvc repro" in fails(capsys, "promote")
+    assert "--why" in fails(capsys, "promote", "3", "--force")
+    assert "dvc repro" in fails(capsys, "models")
+    assert "production" in fails(capsys, "rollback")
+    assert "wssis-student" in fails(capsys, "trace", "models:/wssis-student@production")
+    assert "models:/" in fails(capsys, "trace", "models/student")
 
 
 def annotated(images: Path, names: tuple[str, ...]) -> dict[str, object]:

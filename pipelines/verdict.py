@@ -1,0 +1,32 @@
+"""What was checked of a version before it serves, and what was found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # which needs torch; moving an alias does not
+    from pipelines.asking import Answers
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was checked, and what was found, in words."""
+
+    name: str
+    passed: bool
+    found: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All checks, the numbers behind them, and the candidate's answers."""
+
+    checks: tuple[Check, ...]
+    numbers: dict[str, float] = field(default_factory=dict)
+    answers: Answers | None = None
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that were not passed."""
+        return tuple(check for check in self.checks if not check.passed)
