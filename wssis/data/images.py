@@ -1,13 +1,15 @@
-"""Image files -> uint8 RGB tensors, upright; every reason why one cannot be read is an InputError."""
+"""Image files, or their bytes -> uint8 RGB, upright; every reason why one cannot be read is an InputError."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PureWindowsPath
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -69,16 +71,29 @@ def read_image(data_dir: str | Path, file_name: str, expected_hw: tuple[int, int
     path = image_path(data_dir, file_name)
     with _opened(path) as image:
         _check_size(image, path, expected_hw)
-        try:
-            return _to_rgb(ImageOps.exif_transpose(image))
-        except MemoryError:
-            raise
-        except Exception as error:  # decoders raise nearly anything on damaged files
-            raise InputError(
-                f"expected a whole image, found one that is truncated or damaged ({error})",
-                where=path,
-                remedy="Copy the file again or take its record out of the annotations",
-            ) from error
+        return _upright(image, path, "Copy the file again or take its record out of the annotations")
+
+
+def decode_image(data: bytes, where: str = "image", max_pixels: int = MAX_PIXELS) -> Tensor:
+    """The upright RGB picture (3, H, W) uint8 of a file's bytes, as `read_image` reads the file.
+
+    Args:
+        data: all bytes of an image file.
+        where: what an error calls it.
+        max_pixels: width times height, at most.
+
+    Raises:
+        InputError: no image, truncated, or over `max_pixels` (found before decoding).
+    """
+    with _decoder(data, where, max_pixels) as image:
+        _check_size(image, where, None, max_pixels)
+        return _upright(image, where, "Send the whole file")
+
+
+def decoded_size(data: bytes, where: str = "image", max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Upright (H, W) from the header alone; raises as `decode_image`, but for damage after the header."""
+    with _decoder(data, where, max_pixels) as image:
+        return _check_size(image, where, None, max_pixels)
 
 
 def check_image(
@@ -112,25 +127,59 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             where=path,
             remedy="Check the path and its permissions",
         ) from error
-    with file, warnings.catch_warnings():
+    with file, _header(file, path, "Convert the file to PNG or copy it again", MAX_PIXELS) as image:
+        yield image
+
+
+@contextmanager
+def _decoder(data: bytes, where: str, max_pixels: int) -> Iterator[Image.Image]:
+    """As `_opened`. Anything but bytes is refused: nothing that was sent may be taken for a path."""
+    if not isinstance(data, bytes):
+        raise InputError(f"expected the bytes of an image file, found {type(data).__name__}", where=where)
+    remedy = "Send the bytes of a PNG or JPEG file"
+    with io.BytesIO(data) as file, _header(file, where, remedy, max_pixels) as image:
+        yield image
+
+
+@contextmanager
+def _header(file: BinaryIO, where: str | Path, remedy: str, max_pixels: int) -> Iterator[Image.Image]:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             image = Image.open(file, formats=FORMATS)
         except Image.DecompressionBombError as error:
-            raise _too_large(path, str(error)) from error
+            raise _too_large(where, str(error), max_pixels) from error
         except Exception as error:  # a header can be damaged in as many ways as the rest
             raise InputError(
                 f"expected an image ({', '.join(FORMATS[:5])}, …), found something else or a damaged one",
-                where=path,
-                remedy="Convert the file to PNG or copy it again",
+                where=where,
+                remedy=remedy,
             ) from error
         yield image
 
 
-def _check_size(image: Image.Image, path: Path, expected_hw: tuple[int, int] | None) -> tuple[int, int]:
+def _upright(image: Image.Image, where: str | Path, remedy: str) -> Tensor:
+    try:
+        return _to_rgb(ImageOps.exif_transpose(image))
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise nearly anything on damaged files
+        raise InputError(
+            f"expected a whole image, found one that is truncated or damaged ({error})",
+            where=where,
+            remedy=remedy,
+        ) from error
+
+
+def _check_size(
+    image: Image.Image,
+    path: str | Path,
+    expected_hw: tuple[int, int] | None,
+    max_pixels: int = MAX_PIXELS,
+) -> tuple[int, int]:
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise _too_large(path, f"{width} x {height}")
+    if width * height > max_pixels:
+        raise _too_large(path, f"{width} x {height}", max_pixels)
     turned = False
     with suppress(Exception):  # damaged EXIF: read_image ignores it, too, or finds the file damaged
         turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
@@ -150,9 +199,9 @@ def _check_size(image: Image.Image, path: Path, expected_hw: tuple[int, int] | N
     return size
 
 
-def _too_large(path: Path, found: str) -> InputError:
+def _too_large(path: str | Path, found: str, max_pixels: int) -> InputError:
     return InputError(
-        f"expected an image of at most {MAX_PIXELS // 1_000_000} megapixels, found {found}",
+        f"expected an image of at most {max_pixels / 1e6:g} megapixels, found {found}",
         where=path,
         remedy="Cut it into tiles",
     )

@@ -6,6 +6,7 @@ import contextlib
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from PIL import Image
 
 from wssis.data import images
 from wssis.data.coco import load_coco
-from wssis.data.images import check_image, image_digest, image_path, leaves_folder, read_image
+from wssis.data.images import check_image, image_digest, image_path, leaves_folder
 from wssis.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -36,6 +37,21 @@ def saved(folder, image, name="x.png", **options):
 
 def close(a, b, tolerance):
     return (a.int() - b.int()).abs().max() <= tolerance
+
+
+def read_image(folder, name, size=None):
+    """What a file reads as; its bytes must read as the same, or be refused where the file is."""
+    try:
+        picture = images.read_image(folder, name, size)
+    except InputError as error:
+        if "truncated" in str(error) or "something else" in str(error):
+            with pytest.raises(InputError, match=r"image: expected an? (whole )?image"):
+                images.decode_image((folder / name).read_bytes())
+        raise
+    data = (Path(folder) / name).read_bytes()
+    assert torch.equal(images.decode_image(data), picture)
+    assert images.decoded_size(data) == tuple(picture.shape[1:])
+    return picture
 
 
 # ---- read right
@@ -263,6 +279,25 @@ def test_absurdly_large_images_are_refused_before_decoding(tmp_path, monkeypatch
     (tmp_path / "x.png").write_bytes(png_header(width, height) + b"\0\0\0\0IDAT")
     monkeypatch.setattr(images, "_to_rgb", lambda image: pytest.fail("decoded"))
     refused(tmp_path, "x.png", "at most 100 megapixels", (height, width))
+
+
+@pytest.mark.parametrize(("width", "height"), [(2001, 2000), (40_000, 25_000), (2**31 - 1, 2**31 - 1)])
+def test_absurdly_large_bytes_are_refused_before_decoding(monkeypatch, width, height):
+    data = png_header(width, height) + b"\0\0\0\0IDAT"
+    monkeypatch.setattr(images, "_to_rgb", lambda image: pytest.fail("decoded"))
+    for read in (images.decode_image, images.decoded_size):
+        with pytest.raises(InputError, match="picture: expected an image of at most 4 megapixels"):
+            read(data, "picture", 4_000_000)
+
+
+def test_a_path_is_never_opened_in_place_of_bytes(tmp_path):
+    path = tmp_path / saved(tmp_path, PICTURE)
+    for given in (str(path), path, f"file://{path}", None, bytearray(path.read_bytes()), 3):
+        with pytest.raises(InputError, match="expected the bytes of an image file, found"):
+            images.decode_image(given)
+    for given in (str(path).encode(), f"file://{path}".encode(), b"../x.png", b"/etc/passwd"):
+        with pytest.raises(InputError, match="something else"):
+            images.decode_image(given)
 
 
 def test_the_largest_size_is_read_without_a_warning(tmp_path, recwarn):
