@@ -26,6 +26,8 @@ PACKAGES = ("wssis", "pipelines")  # code that a version brings along
 CODE = Path(__file__).parent.parent  # the folder of the packages `wssis` and `pipelines`
 ORIGIN = "origin"  # the folder of a version with what restores its workspace, beside `model`
 NO_BYTECODE = shutil.ignore_patterns("__pycache__")
+# Files that Python loads by running what they say; `register` writes none.
+PICKLES = {".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt", ".bin", ".npy", ".npz"}
 REQUIREMENTS = ("mlflow", "torch", "torchvision", "timm", "numpy", "pycocotools", "pillow", "safetensors")
 
 
@@ -86,7 +88,6 @@ def _register(name: str, kind: str, staged: Path, source: Source) -> int:
 
 def _log(name: str, kind: str, staged: Path, source: Source) -> int:
     import mlflow
-    from mlflow.models import ModelSignature
 
     mlflow.set_tracking_uri(store_uri())
     mlflow.set_registry_uri(store_uri())
@@ -104,7 +105,7 @@ def _log(name: str, kind: str, staged: Path, source: Source) -> int:
             python_model=str(CODE / "pipelines" / "serving.py"),
             artifacts=artifacts,
             code_paths=code,
-            signature=ModelSignature(inputs=_inputs(kind)),
+            signature=signature(kind),
             # Exact pins; without them MLflow imports the model to guess, which takes half a minute.
             pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
             registered_model_name=name,
@@ -112,7 +113,9 @@ def _log(name: str, kind: str, staged: Path, source: Source) -> int:
     return int(info.registered_model_version)
 
 
-def _inputs(kind: str) -> Any:
+def signature(kind: str) -> Any:
+    """What a "student" or a "labeler" takes, as MLflow says it."""
+    from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import Array, Object, Property
 
@@ -124,7 +127,7 @@ def _inputs(kind: str) -> Any:
             Property("class", DataType.string),
         ]
         columns.append(ColSpec(Array(Object(fields)), "points"))
-    return Schema(columns)
+    return ModelSignature(inputs=Schema(columns))
 
 
 def content_hash(folder: Path) -> str:
@@ -139,8 +142,10 @@ def content_hash(folder: Path) -> str:
 def local_folder(model: str) -> Path:
     """The folder of a model: a folder as it is, or the files of a `models:/name@alias` or `models:/name/1`.
 
+    Only files are read: code that a version brings along is not run.
+
     Raises:
-        InputError: there is no such folder, model, version or alias.
+        InputError: there is no such folder, model, version or alias, or the version is none of wssis.
     """
     if not model.startswith("models:/"):
         return Path(model)
@@ -150,9 +155,10 @@ def local_folder(model: str) -> Path:
 
     try:
         open_store()
-        mlflow.set_tracking_uri(store_uri())  # MLflow looks up aliases there, whatever is given below
+        # Said to all of MLflow: it looks a version up where its own default is, whatever is passed here.
+        mlflow.set_tracking_uri(store_uri())
         mlflow.set_registry_uri(store_uri())
-        found = download_artifacts(artifact_uri=model, tracking_uri=store_uri(), registry_uri=store_uri())
+        found = download_artifacts(artifact_uri=model)
     except MlflowException as error:
         raise InputError(
             f"expected a registered model, found none ({error.message.splitlines()[0]})",
@@ -160,4 +166,28 @@ def local_folder(model: str) -> Path:
             record=str(paths.project_root() / paths.STORE),
             remedy="`wssis ui` lists models, versions and aliases",
         ) from error
+    refuse_foreign(Path(found), model)
     return Path(found) / "artifacts" / "model"
+
+
+def refuse_foreign(version: Path, name: str) -> None:
+    """Refuse a version whose files are not those that `register` writes.
+
+    Args:
+        version: its folder, with the file `MLmodel`.
+        name: what an error calls it.
+
+    Raises:
+        InputError: something in it would have to be unpickled, or it holds no networks of wssis.
+    """
+    files = [path.relative_to(version) for path in sorted(version.rglob("*")) if path.is_file()]
+    found = next((path for path in files if path.suffix.lower() in PICKLES), None)
+    own = {Path("artifacts/model", *place) for place in (("model.json",), ("teacher", "model.json"))}
+    if found is None and own & set(files):
+        return
+    raise InputError(
+        "expected a model that wssis registered, found "
+        + (f"{found}, which would have to be unpickled" if found else "another one"),
+        where=name,
+        remedy="`dvc repro` registers models",
+    )

@@ -73,21 +73,101 @@ def test_content_hash_sees_names_and_bytes(tmp_path: Path) -> None:
     assert len({digest(a="1", b="2"), digest(a="2", b="1"), digest(a="12"), digest(ab="12")}) == 4
 
 
+def test_a_model_is_looked_for_in_the_projects_own_store(
+    run_id: str, models: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.register_student(models / "teacher", LOW, registry.Source(run_id))
+    (tmp_path / "other").mkdir()
+    shutil.copy(store, tmp_path / "other/mlflow.db")
+    monkeypatch.chdir(tmp_path / "other")
+    with pytest.raises(InputError, match="expected a registered model"):
+        registry.local_folder("models:/wssis-student@candidate")
+    monkeypatch.chdir(tmp_path)
+    assert (registry.local_folder("models:/wssis-student@candidate") / "model.json").exists()
+
+
 def test_a_model_that_is_not_there_is_named(run_id: str) -> None:
     with pytest.raises(InputError, match="models:/wssis-student@candidate"):
         registry.local_folder("models:/wssis-student@candidate")
     assert registry.local_folder("models/student") == Path("models/student")
 
 
+def test_commands_unpickle_nothing(
+    run_id: str, models: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.server import open_model
+
+    registry.register_student(models / "teacher", LOW, registry.Source(run_id))
+    registry.register_labeler(models / "teacher", models / "refiner", PseudoRules(), registry.Source(run_id))
+    for name in ("pickle.load", "pickle.loads", "pickle.Unpickler", "cloudpickle.load", "torch.load"):
+        monkeypatch.setattr(name, lambda *words, **options: pytest.fail("unpickled"))
+    image = (images / "a.png").read_bytes()
+    student, labeler = (open_model(f"models:/{n}@candidate") for n in (registry.STUDENT, registry.LABELER))
+    assert student.answer({"image": image}, 0)
+    points = [{"x": 1, "y": 2, "class": "dog"}]
+    assert [found["category_id"] for found in labeler.answer({"image": image, "points": points}, 0)] == [7]
+
+
+def test_a_model_that_would_have_to_be_unpickled_is_refused(
+    run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    class Trap(mlflow.pyfunc.PythonModel):
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (tmp_path / "sprung",)
+
+        def predict(self, context: object, model_input: list[str]) -> list[str]:
+            return model_input
+
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    mlflow.set_registry_uri(mlflow.get_tracking_uri())
+    with mlflow.start_run(run_id=run_id):
+        mlflow.pyfunc.log_model(
+            name="student", python_model=Trap(), pip_requirements=[], registered_model_name=registry.STUDENT
+        )
+    uri = f"models:/{registry.STUDENT}/1"
+    with pytest.raises(InputError, match=r"python_model\.pkl, which would have to be unpickled"):
+        registry.local_folder(uri)
+    with pytest.raises(mlflow.exceptions.MlflowException, match="pickle is disallowed"):
+        mlflow.pyfunc.load_model(uri)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_versions_of_others_are_refused(tmp_path: Path, models: Path) -> None:
+    own = tmp_path / "artifacts/model"
+    shutil.copytree(models / "teacher", own)
+    registry.refuse_foreign(tmp_path, "models:/x/1")
+    for name in ("python_model.pkl", "data/model.PTH", "artifacts/model/weights.pt", "code/x.joblib"):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True, parents=True)
+        file.write_bytes(b"")
+        with pytest.raises(InputError, match=f"models:/x/1: .*{file.name}, which would have to be unpickled"):
+            registry.refuse_foreign(tmp_path, "models:/x/1")
+        file.unlink()
+    (own / "model.json").unlink()
+    with pytest.raises(InputError, match="found another one"):
+        registry.refuse_foreign(tmp_path, "models:/x/1")
+
+
 @pytest.mark.slow
-def test_models_load_in_a_fresh_process_elsewhere(
+def test_models_load_in_a_fresh_process_elsewhere_and_unpickle_nothing(
     run_id: str, models: Path, images: Path, tmp_path: Path
 ) -> None:
     registry.register_student(models / "teacher", LOW, registry.Source(run_id))
     registry.register_labeler(models / "teacher", models / "refiner", PseudoRules(), registry.Source(run_id))
     script = textwrap.dedent(f"""
         import json, sys
-        import mlflow, pandas
+        import mlflow, pandas, pickle, cloudpickle, torch
+
+        def refuse(event, words=()):
+            if event.startswith("pickle."):
+                raise SystemExit(f"unpickled: {{event}} {{words}}")
+
+        sys.addaudithook(refuse)  # told of every class that an unpickler looks for
+        for module in (pickle, cloudpickle):
+            module.load = module.loads = lambda *words, **options: refuse("pickle.load")
+        torch.load = lambda *words, **options: refuse("pickle.torch")
         mlflow.set_tracking_uri("sqlite:///{tmp_path / "mlflow.db"}")
         image = open({str(images / "a.png")!r}, "rb").read()
         points = [{{"x": 70.5, "y": 20.0, "class": "dog"}}, {{"x": 10.0, "y": 10.0, "class": "cat"}}]
@@ -95,6 +175,10 @@ def test_models_load_in_a_fresh_process_elsewhere(
         labeler = mlflow.pyfunc.load_model("models:/wssis-labeler@candidate")
         import wssis
         assert "mlruns" in wssis.__file__, wssis.__file__
+        try:
+            labeler.predict(pandas.DataFrame({{"image": [b"no image"], "points": [points]}}))
+        except mlflow.exceptions.MlflowException as error:
+            assert error.message.startswith("row 0, image: expected an image"), error.message
         print(json.dumps([
             student.predict(pandas.DataFrame({{"image": [image]}})),
             labeler.predict(pandas.DataFrame({{"image": [image], "points": [points]}})),

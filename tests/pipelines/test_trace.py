@@ -53,12 +53,18 @@ def sh(*words: str) -> str:
     return done.stdout
 
 
+def networks(files: Path) -> None:
+    """What a version is known by to be one of wssis."""
+    (files / "artifacts/model").mkdir(parents=True)
+    (files / "artifacts/model/model.json").write_text("{}")
+
+
 def registered_with_origin(folder: Path, commit: str) -> None:
     """Give version 3 its files, as the stage register does."""
     files = folder / "files/3"
     for package in ("wssis", "pipelines"):
         shutil.copytree(folder / package, files / "code" / package)
-    (files / "artifacts/model").mkdir(parents=True)
+    networks(files)
     origin.collect("register", files / "artifacts/origin")
     versions.tag("wssis-student", 3, {"git.commit": commit, "git.dirty": "True"})
 
@@ -172,7 +178,7 @@ def test_a_commit_that_is_lost_is_named(registered: Path) -> None:
 def test_a_version_without_origin_is_printed_but_not_restored(
     registered: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (registered / "files/1/artifacts/model").mkdir(parents=True)
+    networks(registered / "files/1")
     trace("models:/wssis-student/1")
     out = capsys.readouterr().out
     assert "student_AP: 0.1" in out
