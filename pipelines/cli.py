@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from pipelines import paths
@@ -87,10 +86,47 @@ def build_parser() -> Parser:
     )
     command.set_defaults(run=trace)
 
+    add_serve(commands.add_parser("serve", help="answer images over HTTP with a student or a labeler"))
+
     command = commands.add_parser("ui", help="MLflow's pages on this machine: runs, pictures, models")
     command.add_argument("--port", type=int, default=5000, help="default 5000")
+    command.add_argument("--read-only", action="store_true", help="refuse every change")
     command.set_defaults(run=ui)
     return parser
+
+
+def add_serve(command: argparse.ArgumentParser) -> None:
+    """The options of `wssis serve`."""
+    command.add_argument("--model", required=True, help=f"{MODEL_HELP}; or the folder models, or the labeler")
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on; default 127.0.0.1")
+    command.add_argument("--port", type=int, default=5001, help="default 5001")
+    for name, kind, default, text in (
+        ("images", int, 16, "images a request"),
+        ("megapixels", float, 4.0, "size of an image"),
+        ("mib", float, 32.0, "size of a request"),
+        ("points", int, 500, "points a request, for a labeler"),
+        ("seconds", float, 60.0, "time to answer a request, waiting included"),
+    ):
+        command.add_argument(
+            f"--max-{name}",
+            type=positive(kind),
+            metavar="N",
+            default=default,
+            help=f"{text}; default {default:g}",
+        )
+    command.set_defaults(run=serve)
+
+
+def positive(kind: type[int] | type[float]) -> Callable[[str], float]:
+    """A type of option: a finite number over 0."""
+
+    def number(text: str) -> float:
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise ValueError
+        return value
+
+    return number
 
 
 def preset(options: argparse.Namespace) -> None:
@@ -167,17 +203,21 @@ def trace(options: argparse.Namespace) -> None:
     trace_version(options.model, options.checkout)
 
 
+def serve(options: argparse.Namespace) -> None:
+    """Serve a model until interrupted."""
+    from pipelines.payload import Limits
+    from pipelines.server import serve as serve_model
+
+    names = ("images", "megapixels", "mib", "points", "seconds")
+    limits = Limits(**{name: getattr(options, f"max_{name}") for name in names})
+    serve_model(options.model, options.host, options.port, limits)
+
+
 def ui(options: argparse.Namespace) -> None:
     """Become MLflow's server on the project's store; only this machine can reach it."""
-    from pipelines.tracking import open_store, store_uri
+    from pipelines.ui import become_ui
 
-    open_store()
-    # MLflow's own job workers triple memory and start-up and are not needed to look at runs.
-    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-    words = ["ui", "--workers", "1", "--host", "127.0.0.1", "--port", str(options.port)]
-    os.chdir(paths.project_root())
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *words, "--backend-store-uri", store_uri()])
+    become_ui(options.port, options.read_only)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,8 @@ def test_help_is_quick_and_lists_the_commands() -> None:
     words = [sys.executable, "-X", "importtime", "-m", "pipelines.cli", "--help"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=True)
     seconds = time.perf_counter() - start
-    for name in ("preset", "predict", "evaluate", "models", "promote", "rollback", "trace", "ui"):
+    names = ("preset", "predict", "evaluate", "models", "promote", "rollback", "trace", "serve", "ui")
+    for name in names:
         assert name in done.stdout
     assert "torch" not in done.stderr
     assert "mlflow" not in done.stderr
@@ -59,6 +60,10 @@ def test_wrong_calls_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--to" in fails(capsys, "promote", "--to", "staging")
     assert "--model" in fails(capsys, "rollback", "--model", "other")
     assert "MODEL" in fails(capsys, "trace")
+    assert "--model" in fails(capsys, "serve")
+    for value in ("0", "-1", "nan", "inf", "x"):
+        assert "--max-seconds" in fails(capsys, "serve", "--model", "m", "--max-seconds", value)
+    assert "--max-images" in fails(capsys, "serve", "--model", "m", "--max-images", "1.5")
 
 
 def test_preset_replaces_params_and_shows_what_changes(
@@ -202,16 +207,12 @@ def test_evaluate_refuses_other_classes(
     assert "nothing.json" in fails(capsys, "evaluate", *words[:-1], "nothing.json", "--out", "m.json")
 
 
-def test_ui_becomes_a_server_that_only_this_machine_reaches(
-    project: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+def test_serve_names_what_it_cannot_use(
+    project: Path, models: Path, store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy(store, project / "mlflow.db")
-    calls: list[list[str]] = []
-    monkeypatch.setattr("os.execv", lambda path, words: calls.append(words))
-    monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true")
-    assert main(["ui", "--port", "5077"]) == 0
-    (words,) = calls
-    assert words[1:4] == ["-m", "mlflow", "ui"]
-    assert words[words.index("--host") + 1] == "127.0.0.1"
-    assert words[words.index("--port") + 1] == "5077"
-    assert words[words.index("--backend-store-uri") + 1] == f"sqlite:///{project / 'mlflow.db'}"
+    free = ["--port", "0"]
+    assert "models/student" in fails(capsys, "serve", "--model", "models/student", *free)
+    assert "models:/x@production" in fails(capsys, "serve", "--model", "models:/x@production", *free)
+    assert "refiner" in fails(capsys, "serve", "--model", str(models / "refiner"), *free)
+    assert "--port 99999" in fails(capsys, "serve", "--model", str(models / "teacher"), "--port", "99999")
