@@ -73,7 +73,7 @@ def test_sqlite_itself_refuses_to_write(project: Path, monkeypatch: pytest.Monke
     shutil.copy(project / "mlflow.db", odd)
     before = (odd / "mlflow.db").read_bytes()
     monkeypatch.chdir(odd)
-    client = MlflowClient(ui.READ_ONLY_STORE)
+    client = MlflowClient(ui.READ_ONLY_STORE, ui.READ_ONLY_STORE)
     assert {found.name for found in client.search_experiments()} == {"Default", "mine"}
     with pytest.raises(MlflowException, match="readonly"):
         client.create_experiment("other")
