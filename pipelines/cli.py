@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from pipelines import paths
+from pipelines.limits import Limits
 
 MODEL_HELP = "a folder such as models/student, or a registered model such as models:/wssis-student@candidate"
 
@@ -100,20 +101,16 @@ def add_serve(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", required=True, help=f"{MODEL_HELP}; or the folder models, or the labeler")
     command.add_argument("--host", default="127.0.0.1", help="address to listen on; default 127.0.0.1")
     command.add_argument("--port", type=int, default=5001, help="default 5001")
-    for name, kind, default, text in (
-        ("images", int, 16, "images a request"),
-        ("megapixels", float, 4.0, "size of an image"),
-        ("mib", float, 32.0, "size of a request"),
-        ("points", int, 500, "points a request, for a labeler"),
-        ("seconds", float, 60.0, "time to answer a request, waiting included"),
+    for name, kind, text in (
+        ("images", int, "images a request"),
+        ("megapixels", float, "size of an image"),
+        ("mib", float, "size of a request"),
+        ("points", int, "points a request, for a labeler"),
+        ("seconds", float, "time to answer a request, waiting included"),
     ):
-        command.add_argument(
-            f"--max-{name}",
-            type=positive(kind),
-            metavar="N",
-            default=default,
-            help=f"{text}; default {default:g}",
-        )
+        default = getattr(Limits, name)
+        words = f"{text}; default {default:g}"
+        command.add_argument(f"--max-{name}", type=positive(kind), metavar="N", default=default, help=words)
     command.set_defaults(run=serve)
 
 

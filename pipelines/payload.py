@@ -6,10 +6,10 @@ import base64
 import binascii
 import json
 import math
-from dataclasses import dataclass
 from typing import Any
 
 from pipelines.answers import place
+from pipelines.limits import Limits
 from wssis.data.images import decoded_size
 from wssis.errors import InputError
 
@@ -18,33 +18,6 @@ EXAMPLE = '{"dataframe_records": [{"image": "<base64>"}]}'
 EXAMPLE_POINTS = (
     '{"dataframe_records": [{"image": "<base64>", "points": [{"x": 40, "y": 52.5, "class": "disc"}]}]}'
 )
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one request may ask for.
-
-    Attributes:
-        mib: of its body.
-        images: in it.
-        megapixels: of an image, found before it is decoded.
-        points: in it; in an image of over a megapixel each counts for as many as it has, since every point
-            gets a mask of the image's size.
-        seconds: until it is answered, waiting included.
-        waiting: requests that are in hand at a time.
-    """
-
-    mib: float = 32
-    images: int = 16
-    megapixels: float = 4
-    points: int = 500
-    seconds: float = 60
-    waiting: int = 64
-
-    @property
-    def body(self) -> int:
-        """Bytes of a body, at most."""
-        return int(self.mib * 2**20)
 
 
 def read_rows(body: bytes, content_type: str, with_points: bool, limits: Limits) -> list[dict[str, Any]]:

@@ -30,8 +30,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pipelines import paths, registry
 from pipelines.answers import Model, PointLabeler, Results, Student
 from pipelines.commands import decode_in_force, device, open_labeler
+from pipelines.limits import Limits
 from pipelines.models import load_predictor
-from pipelines.payload import Limits, read_rows
+from pipelines.payload import read_rows
 from wssis.errors import InputError
 
 METHODS = {"/invocations": "POST", "/ping": "GET", "/health": "GET", "/version": "GET"}

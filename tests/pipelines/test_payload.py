@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipelines.payload import Limits, read_rows
+from pipelines.limits import Limits
+from pipelines.payload import read_rows
 from wssis.errors import InputError
 
 LIMITS = Limits(images=3, megapixels=0.01, points=6, mib=1)

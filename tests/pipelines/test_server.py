@@ -23,7 +23,7 @@ from PIL import Image
 
 from pipelines import server
 from pipelines.answers import Model
-from pipelines.payload import Limits
+from pipelines.limits import Limits
 from wssis.data.coco import Category
 from wssis.errors import InputError
 
