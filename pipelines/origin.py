@@ -17,7 +17,7 @@ from typing import Any
 
 from pipelines import paths
 from pipelines.params import Params, flatten, read_lock, read_yaml, write_yaml
-from pipelines.provenance import git_state
+from pipelines.provenance import dvc_given, dvc_outs, git_state
 from wssis.errors import InputError
 
 VAL_DIGEST = "val.digest"  # SHA-256 of the validation set: annotations and pixels
@@ -50,22 +50,15 @@ def facts() -> dict[str, str]:
     found = {"git.commit": commit, "git.dirty": str(dirty)}
     if paths.DVC_LOCK.exists():
         stages = read_lock(paths.DVC_LOCK).get("stages", {})
-        hashes = [outs(stages[name]) for name in SOURCES if name in stages]
+        hashes = [dvc_outs([stages[name]]) for name in SOURCES if name in stages]
         found[DATA_DIGEST] = hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
     return found
 
 
-def outs(entry: dict[str, Any]) -> dict[str, str]:
-    """{path: hash} of what a stage wrote, by its entry in dvc.lock."""
-    return {out["path"]: out.get("md5", "") for out in entry.get("outs", [])}
-
-
 def upstream(stage: str, lock: dict[str, Any]) -> list[str]:
     """Stages in dvc.lock that `stage` hangs on, directly or not, in the order of the lock; not itself."""
-    makers = {path: name for name, entry in lock.get("stages", {}).items() for path in outs(entry)}
-    named = read_lock(paths.DVC_YAML)["stages"].get(stage, {})
-    files = [param for param in named.get("params", []) if isinstance(param, dict)]
-    waiting = [*named.get("deps", []), *(path for param in files for path in param)]
+    makers = {path: name for name, entry in lock.get("stages", {}).items() for path in dvc_outs([entry])}
+    waiting = dvc_given(stage)
     found: set[str] = set()
     while waiting:
         maker = makers.get(waiting.pop())
@@ -132,13 +125,13 @@ def runs(client: Any, params: Params, folder: Path) -> dict[str, str]:
         {`run/<stage>`: run id}.
     """
     lock = read_lock(folder / paths.DVC_LOCK) if (folder / paths.DVC_LOCK).exists() else {}
-    makers = {path: md5 for entry in lock.get("stages", {}).values() for path, md5 in outs(entry).items()}
+    hashes = dvc_outs(lock.get("stages", {}).values())
     noted = {name: str(value)[:6000] for name, value in flatten(params).items()}  # as tracking notes them
     experiments = [item.experiment_id for item in client.search_experiments()]
     found = {}
     for stage, entry in lock.get("stages", {}).items():
         given = [dep["path"] for dep in entry.get("deps", [])] + list(entry.get("params", {}))
-        inputs = {f"dvc/{path}": makers[path] for path in given if path in makers}
+        inputs = {f"dvc/{path}": hashes[path] for path in given if path in hashes}
         sections = entry.get("params", {}).get(str(paths.PARAMS), {})
         values = {k: v for k, v in noted.items() if any(f"{k}.".startswith(f"{s}.") for s in sections)}
         finished = client.search_runs(

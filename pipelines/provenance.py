@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -74,8 +75,17 @@ def dvc_inputs(stage: str) -> dict[str, str]:
     """DVC's hashes of a stage's inputs that other stages made: {path: md5}, from dvc.yaml and dvc.lock."""
     if not (paths.DVC_YAML.exists() and paths.DVC_LOCK.exists()):
         return {}
-    made = read_lock(paths.DVC_LOCK).get("stages", {}).values()
-    hashes = {out["path"]: out.get("md5", "") for done in made for out in done.get("outs", [])}
+    hashes = dvc_outs(read_lock(paths.DVC_LOCK).get("stages", {}).values())
+    return {path: hashes[path] for path in dvc_given(stage) if path in hashes}
+
+
+def dvc_given(stage: str) -> list[str]:
+    """Paths that dvc.yaml gives to a stage: deps, and params files other than params.yaml."""
     entry = read_lock(paths.DVC_YAML)["stages"].get(stage, {})
     files = [path for param in entry.get("params", []) if isinstance(param, dict) for path in param]
-    return {path: hashes[path] for path in [*entry.get("deps", []), *files] if path in hashes}
+    return [*entry.get("deps", []), *files]
+
+
+def dvc_outs(entries: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """{path: hash} of what stages wrote, by their entries in dvc.lock."""
+    return {out["path"]: out.get("md5", "") for entry in entries for out in entry.get("outs", [])}

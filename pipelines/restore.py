@@ -16,8 +16,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipelines import paths
-from pipelines.origin import outs, uncached
+from pipelines.origin import uncached
 from pipelines.params import read_lock
+from pipelines.provenance import dvc_outs
 from pipelines.registry import LABELER, NO_BYTECODE, ORIGIN, PACKAGES, STUDENT
 from pipelines.versions import Version
 from wssis.errors import InputError
@@ -108,8 +109,7 @@ def fill(root: Path, folder: Path, stages: Sequence[str]) -> None:
     cache = dvc(["cache", "dir"], root).strip()
     dvc(["config", "--local", "cache.dir", cache], folder)
     dvc(["checkout", "--quiet", "--force", "--allow-missing", *stages], folder)
-    entries = read_lock(folder / paths.DVC_LOCK)["stages"].values()
-    wanted = [path for entry in entries for path in outs(entry)]
+    wanted = list(dvc_outs(read_lock(folder / paths.DVC_LOCK)["stages"].values()))
     if not all((folder / path).exists() for path in wanted) and dvc(["remote", "list"], folder).strip():
         dvc(["pull", "--quiet", "--force", "--allow-missing", *stages], folder)
     lost = [path for path in wanted if not (folder / path).exists()]

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import paths, versions
-from pipelines.origin import DATA_DIGEST, RUN_TAG, VAL_DIGEST, outs
+from pipelines.origin import DATA_DIGEST, RUN_TAG, VAL_DIGEST
 from pipelines.params import flatten, read_lock, read_yaml
+from pipelines.provenance import dvc_outs
 from pipelines.registry import CONTENT_TAG, ORIGIN
 from pipelines.restore import restore
 from pipelines.versions import Version
@@ -51,8 +52,7 @@ def describe(version: Version, say: Say = print) -> None:
         say("\nno dvc.lock: it was registered outside of `dvc repro`, or by an earlier wssis")
         return
     _section("params", flatten(read_yaml(folder / paths.PARAMS)), say)
-    stages = read_lock(folder / paths.DVC_LOCK)["stages"].values()
-    hashes = {path: md5 for entry in stages for path, md5 in outs(entry).items()}
+    hashes = dvc_outs(read_lock(folder / paths.DVC_LOCK)["stages"].values())
     _section("files, with their hashes in dvc.lock", hashes, say)
 
 
