@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines import paths
-from pipelines.labeling import prompts
+from pipelines.asking import question
 from pipelines.params import load_params
 from pipelines.stage import Stage, exit_code
 from pipelines.stages.report import as_markdown
@@ -79,14 +79,8 @@ def request_bodies(with_points: bool) -> list[bytes]:
     val = Stage("serve", load_params()).load(paths.PREPARED_VAL)
     bodies = []
     for record in val.images:
-        data = (Path(val.image_dir) / record.file_name).read_bytes()
-        row: dict[str, object] = {"image": base64.b64encode(data).decode()}
-        if with_points:
-            xy, labels, _ = prompts(record)
-            row["points"] = [
-                {"x": x, "y": y, "class": val.class_names[label]}
-                for (x, y), label in zip(xy.tolist(), labels.tolist(), strict=True)
-            ]
+        row = question(record, val, with_points)
+        row["image"] = base64.b64encode(Path(row["image"]).read_bytes()).decode()
         bodies.append(json.dumps({"dataframe_records": [row]}).encode())
     return bodies
 

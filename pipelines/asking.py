@@ -13,17 +13,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
 from pipelines import paths
+from pipelines.labeling import prompts
 from pipelines.origin import VAL_DIGEST
 from pipelines.progress import Meter
 from pipelines.tracking import store_uri
 from pipelines.versions import Version
-from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, CocoData, ImageRecord
 from wssis.files import write_json
 
@@ -73,10 +73,10 @@ def question(record: ImageRecord, val: CocoData, points: bool) -> dict[str, Any]
     """The row of an image; with `points`, a point for each object that has a mask."""
     row: dict[str, Any] = {"image": str(Path(val.image_dir).resolve() / record.file_name)}
     if points:
+        xy, labels, _ = prompts(replace(record, annotations=tuple(masked(record))))
         row["points"] = [
-            {"x": x, "y": y, "class": val.class_names[item.label]}
-            for item in masked(record)
-            for x, y in [point_of(item)]
+            {"x": x, "y": y, "class": val.class_names[label]}
+            for (x, y), label in zip(xy.tolist(), labels.tolist(), strict=True)
         ]
     return row
 
@@ -84,13 +84,6 @@ def question(record: ImageRecord, val: CocoData, points: bool) -> dict[str, Any]
 def masked(record: ImageRecord) -> list[Annotation]:
     """The objects of an image that have a mask."""
     return [item for item in record.objects if item.rle is not None]
-
-
-def point_of(item: Annotation) -> tuple[float, float]:
-    """An object's own point, or else one in the middle of its mask."""
-    assert item.rle is not None
-    x, y = item.point or rle_api.inner_point(item.rle) or (0.0, 0.0)
-    return float(x), float(y)
 
 
 def _run(folder: Path, name: str, count: int) -> str:

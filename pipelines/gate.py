@@ -19,11 +19,12 @@ from pipelines.labeling import worth
 from pipelines.origin import VAL_DIGEST, val_digest
 from pipelines.registry import LABELER
 from pipelines.sections import Promote
+from pipelines.stage import Stage
 from pipelines.verdict import Check, Verdict
 from pipelines.versions import Version
 from wssis.bootstrap import Comparison, MeanScores, Scores, ap_scores, compare, mean_of_classes
 from wssis.data import rle as rle_api
-from wssis.data.coco import CocoData, load_coco
+from wssis.data.coco import CocoData
 from wssis.errors import InputError
 from wssis.instances import Instances
 
@@ -104,8 +105,7 @@ def same_signature(candidate: Version, production: Version | None) -> Check:
 
 def read_val(points: bool) -> CocoData:
     """The validation set; with `points`, its images that show an object with a mask."""
-    val = load_coco(paths.PREPARED_VAL)
-    val = replace(val, image_dir=str(paths.source(val.image_dir)))
+    val = Stage.load(paths.PREPARED_VAL)
     images = tuple(record for record in val.images if not points or asking.masked(record))
     return replace(val, images=images)
 

@@ -157,13 +157,18 @@ def test_what_dvcs_cache_lost_is_named_and_a_remote_has_it(
     assert "metrics/student.json: the same" in capsys.readouterr().out
 
 
-def test_a_commit_that_is_lost_is_named(registered: Path) -> None:
+def registered_from(project: Path, lock: dict, params: str) -> None:
+    """Register a project without code, of which git knows nothing."""
     for package in ("wssis", "pipelines"):
         Path(package).mkdir()
     write_yaml("dvc.yaml", {"stages": STAGES})
-    write_yaml("dvc.lock", {"stages": {}})
-    Path("params.yaml").write_text("seed: 1\n")
-    registered_with_origin(registered, "1" * 40)
+    write_yaml("dvc.lock", {"stages": lock})
+    Path("params.yaml").write_text(params)
+    registered_with_origin(project, "1" * 40)
+
+
+def test_a_commit_that_is_lost_is_named(registered: Path) -> None:
+    registered_from(registered, {}, "seed: 1\n")
     with pytest.raises(InputError, match=r"1111.*found none"):
         trace("models:/wssis-student/3", "again")
     sh("git", "init", "-q", ".")
@@ -193,16 +198,11 @@ def test_a_version_without_origin_is_printed_but_not_restored(
 def test_everything_that_it_comes_from_is_printed(
     registered: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for package in ("wssis", "pipelines"):
-        Path(package).mkdir()
-    write_yaml("dvc.yaml", {"stages": STAGES})
     outs = [{"path": "data/model.json", "md5": "0123abcd"}]
     deps = [{"path": "data/model.json"}]
     metrics = [{"path": "metrics/student.json", "md5": "4567"}]
     lock = {"prepare": {"cmd": "x", "outs": outs}, "evaluate": {"cmd": "x", "deps": deps, "outs": metrics}}
-    write_yaml("dvc.lock", {"stages": lock})
-    Path("params.yaml").write_text("seed: 1\nmodel:\n  cells: [4, 8]\n")
-    registered_with_origin(registered, "1" * 40)
+    registered_from(registered, lock, "seed: 1\nmodel:\n  cells: [4, 8]\n")
     versions.tag("wssis-student", 3, {"run/evaluate": "abc", "promote/event": "promoted"})
     trace("models:/wssis-student@candidate")
     out = capsys.readouterr().out
