@@ -150,6 +150,53 @@ def test_versions_of_others_are_refused(tmp_path: Path, models: Path) -> None:
         registry.refuse_foreign(tmp_path, "models:/x/1")
 
 
+def test_the_stage_registers_what_was_measured_once(
+    run_id: str, models: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipelines.params import load_params
+    from pipelines.stage import Stage
+    from pipelines.stages.register import register
+
+    root = Path(__file__).parents[2]
+    for name, path in (("teacher", paths.TEACHER), ("teacher", paths.STUDENT), ("refiner", paths.REFINER)):
+        shutil.copytree(models / name, path)
+    shutil.copytree(images, paths.PREPARED_VAL_IMAGES)
+    document = {"info": {"image_dir": str(paths.PREPARED_VAL_IMAGES)}, "images": [{"file_name": "a.png"}]}
+    hours = {"label_hours": 2.0, "full_label_hours": 9.0}
+    summary = {"student_AP": 0.3, "gain": 0.1} | hours
+    for path, value in (
+        (paths.PREPARED_VAL, document),
+        (paths.METRICS_SUMMARY, summary),
+        (paths.METRICS_PSEUDO, {"points": 3, "refined_iou": 0.7}),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(value))
+    params = load_params(root / "params.yaml")
+    stage = Stage(
+        "register", params.model_copy(update={"tune": params.tune.model_copy(update={"use_tuned": False})})
+    )
+    stage.tracker.run_id = run_id
+    register(stage)
+    register(stage)
+    assert json.loads(paths.REGISTERED.read_text()) == {"wssis-student": 1, "wssis-labeler": 1}
+    student, labeler = (
+        dict(open_store().get_model_version(n, "1").tags) for n in ("wssis-student", "wssis-labeler")
+    )
+    assert (student["student_AP"], student["label_hours"], student["refined_iou"]) == ("0.3", "2.0", "0.7")
+    assert len(student["val.digest"]) == 64
+    assert "git.commit" in student
+    assert "student_AP" not in labeler
+    assert labeler["val.digest"] == student["val.digest"]
+    # Measured otherwise, a student is another version; its labeler is not.
+    paths.METRICS_SUMMARY.write_text(json.dumps(summary | {"student_AP": 0.4}))
+    register(stage)
+    assert json.loads(paths.REGISTERED.read_text()) == {"wssis-student": 2, "wssis-labeler": 1}
+    # Other validation images make both other versions.
+    (paths.PREPARED_VAL_IMAGES / "a.png").write_bytes(b"other")
+    register(stage)
+    assert json.loads(paths.REGISTERED.read_text()) == {"wssis-student": 3, "wssis-labeler": 2}
+
+
 @pytest.mark.slow
 def test_models_load_in_a_fresh_process_elsewhere_and_unpickle_nothing(
     run_id: str, models: Path, images: Path, tmp_path: Path
