@@ -25,6 +25,7 @@ from pipelines.progress import Meter
 from pipelines.tracking import store_uri
 from pipelines.versions import Version
 from wssis.data.coco import Annotation, CocoData, ImageRecord
+from wssis.errors import InputError
 from wssis.files import write_json
 
 CHILD = Path(__file__).with_name("answering.py")
@@ -48,6 +49,10 @@ class Answers:
 
 def ask(version: Version, val: CocoData, points: bool) -> Answers:
     """The answers of a version to every image of `val`, to the points of its objects if `points`."""
+    try:
+        own = version.folder
+    except InputError as error:
+        return Answers(problem=str(error))
     rows = [question(record, val, points) for record in val.images]
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
@@ -55,14 +60,14 @@ def ask(version: Version, val: CocoData, points: bool) -> Answers:
         asked = {
             "store": store_uri(),
             "model": version.uri,
-            "folder": str(version.folder),
+            "folder": str(own),
             "rows": rows,
             "answers": str(folder / "answers"),
         }
         (folder / "questions.json").write_text(json.dumps(asked))
-        error = _run(folder, f"version {version.number}", len(rows))
-        if error:
-            return Answers(seconds=time.monotonic() - started, problem=error)
+        complaint = _run(folder, f"version {version.number}", len(rows))
+        if complaint:
+            return Answers(seconds=time.monotonic() - started, problem=complaint)
         lines = (folder / "answers").read_text().splitlines()
     results = tuple(json.loads(line) for line in lines)
     problem = fault(results, val, rows)

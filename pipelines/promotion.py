@@ -86,12 +86,12 @@ def promote(
                 remedy="Nothing was moved; --force --why TEXT overrides the gate",
             )
         move(line)
+        before = f", {PREVIOUS} {serving.number}" if serving else ""
+        say(f"{PRODUCTION} is version {candidate.number}{before}")
         if verdict.answers is not None:
             from pipelines.asking import keep
 
             keep(candidate, verdict.answers)
-        before = f", {PREVIOUS} {serving.number}" if serving else ""
-        say(f"{PRODUCTION} is version {candidate.number}{before}")
 
 
 def _gate() -> Examine:

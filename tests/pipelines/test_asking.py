@@ -91,6 +91,15 @@ def test_faults_of_answers_are_named(project: CocoData) -> None:
     assert "b.png" in asking.fault(([good], [good]), project, rows)
 
 
+def test_a_version_whose_files_are_gone_has_no_answers(project: CocoData, models: Path) -> None:
+    registry.register_student(models / "teacher", LOW, source())
+    version = versions.find("wssis-student", 1)
+    shutil.rmtree(version.folder)
+    answers = asking.ask(version, project, points=False)
+    assert answers.results == ()
+    assert "models:/wssis-student/1" in answers.problem
+
+
 def test_kept_answers_are_those_of_one_version(registered: Path) -> None:
     one, two = (versions.find("wssis-student", number) for number in (1, 2))
     versions.tag("wssis-student", 1, {registry.CONTENT_TAG: "a"})
