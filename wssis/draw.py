@@ -26,6 +26,7 @@ PALETTE = (
     (255, 255, 255),
 )
 _FILL = 0.35  # opacity of a mask
+_DARK = 0.35  # brightness of what is in no spotlight
 _MIN_SIDE = 320  # px; smaller images are enlarged by a whole factor
 _MAX_NAMED = 40  # objects; names of more would hide the picture
 _TITLE = 24  # px, height of a title
@@ -73,6 +74,30 @@ def draw_instances(image: Tensor, instances: Instances, class_names: Sequence[st
         for row, name in enumerate(_names(instances, class_names)):
             if (place := anchors[row]) and name:
                 _write(pen, picture.size, place, name, PALETTE[row % len(PALETTE)])
+    return _tensor(picture)
+
+
+def spotlight(image: Tensor, mask: Tensor, point: tuple[float, float] | None = None) -> Tensor:
+    """The image with one mask lit and outlined and the rest dark, enlarged as `draw_instances` does.
+
+    Unlike a tint, this shows a mask's shape on any colour.
+
+    Args:
+        image: (3, H, W) uint8.
+        mask: (H, W) bool.
+        point: xy pixels, gets a dot.
+
+    Returns:
+        (3, s H, s W) uint8, s ≥ 1.
+    """
+    scale = max(1, -(-_MIN_SIDE // max(mask.shape)))
+    pixels = _enlarge(image.permute(1, 2, 0).cpu().numpy(), scale)
+    lit = _enlarge(mask.cpu().numpy(), scale)
+    pixels[~lit] = (_DARK * pixels[~lit]).astype(np.uint8)
+    pixels[lit & ~_erode(lit, 3)] = PALETTE[3]
+    picture = Image.fromarray(pixels)
+    if point is not None:
+        _dot(ImageDraw.Draw(picture), point[0] * scale, point[1] * scale, PALETTE[1])
     return _tensor(picture)
 
 

@@ -7,7 +7,9 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
@@ -82,21 +84,33 @@ def results_ap(
     truth: CocoData, results: Sequence[Mapping[str, Any]], max_detections: int = 100
 ) -> dict[str, float]:
     """As `coco_ap`, from records of `to_coco_results`, which take less memory than masks."""
+    return ap_by_class(truth, results, max_detections)[0]
+
+
+def ap_by_class(
+    truth: CocoData, results: Sequence[Mapping[str, Any]], max_detections: int = 100
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """As `results_ap`, and the same of each class alone, by its name in the order of `truth.categories`."""
     evaluation = matched(truth, results, max_detections)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.accumulate()
     precision = evaluation.eval["precision"]  # (IoU thresholds, recalls, classes, areas, max detections)
-    most = evaluation.params.maxDets.index(max_detections)
+    precision = precision[..., evaluation.params.maxDets.index(max_detections)]
     areas = evaluation.params.areaRngLbl
     thresholds = [round(float(value), 2) for value in evaluation.params.iouThrs]
 
-    def mean(area: str, iou: float | None = None) -> float:
-        part = precision[..., areas.index(area), most]
-        part = part if iou is None else part[thresholds.index(iou)]
+    def mean(part: NDArray[np.float64]) -> float:
         return float(part[part > -1].mean()) if (part > -1).any() else -1.0
 
-    values = (mean("all"), mean("all", 0.5), mean("all", 0.75), mean("small"), mean("medium"), mean("large"))
-    return dict(zip(AP_KEYS, values, strict=True))
+    def scores(part: NDArray[np.float64]) -> dict[str, float]:
+        every = part[..., areas.index("all")]
+        values = (every, every[thresholds.index(0.5)], every[thresholds.index(0.75)])
+        sizes = (part[..., areas.index(name)] for name in ("small", "medium", "large"))
+        return dict(zip(AP_KEYS, map(mean, (*values, *sizes)), strict=True))
+
+    places = {number: place for place, number in enumerate(evaluation.params.catIds)}
+    classes = {item.name: scores(precision[:, :, [places[item.id]]]) for item in truth.categories}
+    return scores(precision), classes
 
 
 def matched(truth: CocoData, results: Sequence[Mapping[str, Any]], max_detections: int = 100) -> COCOeval:

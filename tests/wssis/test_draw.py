@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wssis.draw import PALETTE, draw_instances, side_by_side
+from wssis.draw import PALETTE, draw_instances, side_by_side, spotlight
 from wssis.instances import Instances
 
 NAMES = ("cat", "dog")
@@ -49,6 +49,18 @@ def test_a_mask_is_blended_inside_outlined_and_nothing_else_is_touched():
     inside = drawn[:, 15 * scale, 20 * scale].float()
     assert torch.allclose(inside, 0.65 * 120 + 0.35 * torch.tensor(PALETTE[0]).float(), atol=1)
     assert (image == 120).all()  # the input is left as it was
+
+
+def test_a_spotlight_leaves_the_mask_as_it_is_and_darkens_the_rest():
+    image = grey()
+    lit = spotlight(image, square(), (40.5, 30.5))
+    assert lit.shape == (3, 240, 360)
+    assert lit[:, 6 * 15, 6 * 20].tolist() == [120] * 3
+    assert lit[:, 6 * 2, 6 * 50].tolist() == [42] * 3
+    assert lit[:, 6 * 5, 6 * 10].tolist() == list(PALETTE[3])
+    assert lit[:, 183, 243].tolist() == list(PALETTE[1])  # the point
+    assert (image == 120).all()
+    assert (spotlight(image, torch.zeros((40, 60), dtype=torch.bool)) == 42).all()
 
 
 def test_a_small_object_stays_visible_on_a_large_one():

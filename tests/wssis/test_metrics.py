@@ -16,7 +16,7 @@ from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, save_coco
 from wssis.errors import InputError
 from wssis.instances import Instances
-from wssis.metrics import AP_KEYS, coco_ap, mask_iou, results_ap, to_coco_results
+from wssis.metrics import AP_KEYS, ap_by_class, coco_ap, mask_iou, results_ap, to_coco_results
 
 SIZE = (120, 160)
 
@@ -152,6 +152,34 @@ def test_the_area_that_the_file_says_decides_the_size_class():
     truth = data_of([(0, mask, {"area": 32.0**2 + 1})])
     ap = coco_ap(truth, {0: found((0, mask, 0.9))})
     assert (ap["AP_small"], ap["AP_medium"]) == pytest.approx((-1, 1))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_class_alone_is_the_ap_of_its_objects_alone(seed):
+    truth, predictions = random_case(seed)
+    # Ids that go down while labels go up: COCOeval sorts classes by id.
+    categories = tuple(replace(c, id=90 - 7 * n) for n, c in enumerate(truth.categories))
+    truth = replace(truth, categories=categories)
+    results = [r for key, value in predictions.items() for r in to_coco_results(value, key, categories)]
+    whole, classes = ap_by_class(truth, results)
+    assert whole == coco_ap(truth, predictions)
+    assert list(classes) == [category.name for category in categories]
+    for label, category in enumerate(categories):
+        images = tuple(
+            replace(image, annotations=tuple(a for a in image.annotations if a.label == label))
+            for image in truth.images
+        )
+        own = {key: value[value.labels == label] for key, value in predictions.items()}
+        assert classes[category.name] == coco_ap(replace(truth, images=images), own)
+    known = [scores["AP"] for scores in classes.values() if scores["AP"] >= 0]
+    assert whole["AP"] == pytest.approx(np.mean(known))
+
+
+def test_a_class_without_objects_has_no_ap():
+    mask = box_mask(5, 5, 20, 20)
+    truth = data_of([(1, mask)])
+    _, classes = ap_by_class(truth, to_coco_results(found((1, mask, 0.9)), 0, truth.categories))
+    assert [scores["AP"] for scores in classes.values()] == pytest.approx([-1, 1])
 
 
 def test_is_quiet(capsys):
