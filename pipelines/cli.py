@@ -87,6 +87,10 @@ def build_parser() -> Parser:
     )
     command.set_defaults(run=trace)
 
+    command = commands.add_parser("report", help="write the report, one HTML file, from what the stages left")
+    command.add_argument("--out", metavar="HTML", default=str(paths.REPORT_HTML), help="default %(default)s")
+    command.set_defaults(run=report)
+
     add_serve(commands.add_parser("serve", help="answer images over HTTP with a student or a labeler"))
 
     command = commands.add_parser("ui", help="MLflow's pages on this machine: runs, pictures, models")
@@ -200,9 +204,19 @@ def trace(options: argparse.Namespace) -> None:
     trace_version(options.model, options.checkout)
 
 
+def report(options: argparse.Namespace) -> None:
+    """Write the report."""
+    from pathlib import Path
+
+    from pipelines.report import write_report
+    from pipelines.stages.report import FILES
+
+    write_report(FILES, Path(options.out))
+    print(options.out)
+
+
 def serve(options: argparse.Namespace) -> None:
     """Serve a model until interrupted."""
-    from pipelines.payload import Limits
     from pipelines.server import serve as serve_model
 
     names = ("images", "megapixels", "mib", "points", "seconds")

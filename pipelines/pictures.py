@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,6 +32,13 @@ def save_scatter(
     axes.grid(alpha=0.3)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110, metadata={"Software": None})
+
+
+def as_webp(picture: Image.Image) -> bytes:
+    """A picture as a small file that every browser shows."""
+    file = io.BytesIO()
+    picture.save(file, "WEBP", quality=78, method=4)
+    return file.getvalue()
 
 
 def stack(pictures: list[Tensor]) -> Tensor:

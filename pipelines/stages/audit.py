@@ -7,6 +7,7 @@ import torch
 
 from pipelines import paths
 from pipelines.curves import write_csv
+from pipelines.gallery import all_labels, choose, gallery
 from pipelines.pictures import save_picture, save_scatter, stack
 from pipelines.stage import Stage, run
 from wssis.data.coco import CocoData
@@ -59,6 +60,9 @@ def audit(stage: Stage) -> None:
         paths.PICTURE_CONFIDENCE,
     )
     draw_worst(labels, refined, rough, truth, rows)
+    every = all_labels(labels, {row.id: (row.rough_iou, row.refined_iou) for row in rows})
+    panels = {"rough": rough, "refined": refined, "truth": truth}
+    write_json(paths.GALLERY, gallery(choose(every), panels, len(every)))
     for picture in (paths.PICTURE_CONFIDENCE, paths.PICTURE_WORST_LABELS):
         stage.tracker.file(picture, "pictures")
 

@@ -2,8 +2,10 @@
 
 import json
 import sys
+from collections import Counter
 
 from pipelines import paths
+from pipelines.curves import write_csv
 from pipelines.labeling import predicted_results
 from pipelines.models import load_predictor
 from pipelines.pictures import save_picture, stack
@@ -12,7 +14,7 @@ from wssis.data.coco import CocoData
 from wssis.data.images import read_image
 from wssis.draw import draw_instances, side_by_side
 from wssis.files import write_json
-from wssis.metrics import results_ap
+from wssis.metrics import ap_by_class
 from wssis.predictor import Predictor
 
 MODELS = (
@@ -27,10 +29,15 @@ def evaluate(stage: Stage) -> None:
     settings = stage.params.evaluate
     val = stage.load(paths.PREPARED_VAL)
     scores = {}
+    classes: list[dict[str, float | int | str]] = [
+        {"class": name, "objects": count} for name, count in objects_of(val).items()
+    ]
     for name, folder, out in MODELS:
         predictor, _ = load_predictor(folder, settings.decode, settings.batch_size, stage.device)
         results = predicted_results(predictor, val, name)
-        scores[name] = results_ap(val, results, settings.decode.max_detections)
+        scores[name], by_class = ap_by_class(val, results, settings.decode.max_detections)
+        for row in classes:
+            row[name] = by_class[str(row["class"])]["AP"]
         write_json(out, scores[name], indent=2)
         stage.tracker.metrics({f"{name}/{key}": value for key, value in scores[name].items()})
         stage.say(f"{name}: AP {scores[name]['AP']:.3f}, AP50 {scores[name]['AP50']:.3f}")
@@ -43,9 +50,16 @@ def evaluate(stage: Stage) -> None:
         "full_label_hours": totals["full_label_hours"],
     }
     write_json(paths.METRICS_SUMMARY, summary, indent=2)
+    write_csv(paths.PLOT_CLASSES, classes)
     stage.tracker.headline({**summary, "teacher_AP": scores["teacher"]["AP"]})
     draw_predictions(predictor, val, settings.pictures)
     stage.tracker.file(paths.PICTURE_PREDICTIONS, "pictures")
+
+
+def objects_of(data: CocoData) -> dict[str, int]:
+    """How many objects there are of each class."""
+    counts = Counter(item.label for image in data.images for item in image.objects)
+    return {name: counts[label] for label, name in enumerate(data.class_names)}
 
 
 def draw_predictions(predictor: Predictor, val: CocoData, count: int) -> None:

@@ -1,14 +1,13 @@
 """report: what the pipeline came to, as a table, a picture and one HTML file that needs no network."""
 
-import base64
 import json
 import sys
-from html import escape
 from pathlib import Path
 
 from pipelines import paths
 from pipelines.models import load_predictor
 from pipelines.pictures import save_picture
+from pipelines.report import Files, write_report
 from pipelines.stage import Stage, run
 from wssis.data.images import read_image
 from wssis.draw import draw_instances, side_by_side
@@ -16,39 +15,43 @@ from wssis.files import write_text
 
 Row = tuple[str, ...]
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; margin: 1rem 0 } th, td { padding: .3rem .8rem; text-align: right }
-th { border-bottom: 2px solid #888 } td { border-bottom: 1px solid #ddd }
-th:first-child, td:first-child { text-align: left } img { max-width: 100%; image-rendering: pixelated }
-"""
+# What the page is made of; `wssis report` writes the same page from it.
+FILES = Files(
+    metrics={
+        "teacher": paths.METRICS_TEACHER,
+        "strong_only": paths.METRICS_STRONG_ONLY,
+        "student": paths.METRICS_STUDENT,
+        "pseudo": paths.METRICS_PSEUDO,
+        "summary": paths.METRICS_SUMMARY,
+    },
+    losses={
+        "teacher": paths.PLOT_TEACHER,
+        "strong only": paths.PLOT_STRONG_ONLY,
+        "student": paths.PLOT_STUDENT,
+        "refiner": paths.PLOT_REFINER,
+    },
+    tune=paths.PLOT_TUNE,
+    labels=paths.PLOT_PSEUDO,
+    classes=paths.PLOT_CLASSES,
+    ledger=paths.LEDGER,
+    gallery=paths.GALLERY,
+    pictures={
+        "Teacher's rough masks, refined masks, and what the student sees": paths.REPORT_EXAMPLE,
+        "Student on images never seen, beside the truth": paths.PICTURE_PREDICTIONS,
+    },
+)
 
 
 def report(stage: Stage) -> None:
     """Write report/: index.html, summary.md, example.png."""
-    metrics = {
-        name: json.loads(path.read_text())
-        for name, path in (
-            ("teacher", paths.METRICS_TEACHER),
-            ("strong_only", paths.METRICS_STRONG_ONLY),
-            ("student", paths.METRICS_STUDENT),
-            ("pseudo", paths.METRICS_PSEUDO),
-            ("summary", paths.METRICS_SUMMARY),
-        )
-    }
+    metrics = {name: json.loads(path.read_text()) for name, path in FILES.metrics.items()}
     # Once more, since stages that DVC skipped have no run under this parent.
     pseudo = {f"pseudo/{name}": value for name, value in metrics["pseudo"].items()}
     stage.tracker.headline(metrics["summary"] | {"teacher_AP": metrics["teacher"]["AP"]} | pseudo)
     tables = [model_table(metrics), label_table(metrics)]
     draw_example(stage, paths.REPORT_EXAMPLE)
     write_text(paths.REPORT_SUMMARY, "\n\n".join(as_markdown(table) for table in tables) + "\n")
-    pictures = [
-        ("Teacher's rough mask, refined mask, and what the student sees", paths.REPORT_EXAMPLE),
-        ("Student on images never seen, beside the truth", paths.PICTURE_PREDICTIONS),
-        ("The worst pseudo-labels", paths.PICTURE_WORST_LABELS),
-        ("Confidence of pseudo-labels against their IoU with the truth", paths.PICTURE_CONFIDENCE),
-    ]
-    write_text(paths.REPORT_HTML, page(tables, pictures))
+    write_report(FILES, paths.REPORT_HTML)
     stage.tracker.file(paths.REPORT, "report")
     stage.say(f"{paths.REPORT_HTML} and {paths.REPORT_SUMMARY}")
 
@@ -105,25 +108,6 @@ def draw_example(stage: Stage, path: Path) -> None:
         draw_instances(picture, found[found.scores > 0.3], names),
     ]
     save_picture(side_by_side(panels, ["rough", "refined", "student"]), path)
-
-
-def page(tables: list[list[Row]], pictures: list[tuple[str, Path]]) -> str:
-    """The HTML file, pictures inside."""
-    parts = []
-    for header, *rows in tables:
-        cells = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-        body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
-        parts.append(f"<table><tr>{cells}</tr>{body}</table>")
-    for title, path in pictures:
-        data = base64.b64encode(path.read_bytes()).decode()
-        parts.append(
-            f'<h2>{escape(title)}</h2><img alt="{escape(title)}" src="data:image/png;base64,{data}">'
-        )
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>wssis</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
-        f"<body><h1>wssis</h1>{''.join(parts)}</body></html>\n"
-    )
 
 
 if __name__ == "__main__":

@@ -173,6 +173,10 @@ def test_audit_counts_and_measures_where_the_truth_is(workspace: Path) -> None:
     save_coco(truth, paths.PROPOSED_ROUGH)
     save_coco(replace(truth, images=tuple(with_first_ignored(i) for i in truth.images)), paths.LABELS)
     metrics = audited(workspace)
+    gallery = json.loads(paths.GALLERY.read_text())
+    assert gallery["total"] == truth.num_objects
+    assert sum(label["ignored"] for label in gallery["labels"]) == 1
+    assert {tuple(label["panels"]) for label in gallery["labels"]} == {("rough", "refined", "truth")}
     assert metrics["points"] == truth.num_objects == metrics["masks"] + metrics["ignored"]
     assert metrics["ignored"] == 1
     assert metrics["rough_iou"] == metrics["refined_iou"] == metrics["refined_iou50"] == 1.0
@@ -182,6 +186,8 @@ def test_audit_counts_and_measures_where_the_truth_is(workspace: Path) -> None:
     )
     metrics = audited(workspace)
     assert set(metrics) == {"points", "masks", "ignored"}
+    labels = json.loads(paths.GALLERY.read_text())["labels"]
+    assert {(*label["panels"], label["refined_iou"]) for label in labels} == {("rough", "refined", None)}
 
 
 def test_nothing_is_registered_from_a_queued_experiment(
