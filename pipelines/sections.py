@@ -114,11 +114,21 @@ class Student(Section):
 
 
 class Refiner(Section):
-    """MaskRefineNet; `crops` are taken from an image at a time, `train.batch_size` counts crops."""
+    """MaskRefineNet.
+
+    Attributes:
+        model: see `RefinerSettings`.
+        train: see `TrainSettings`; its batch_size counts crops.
+        crops: taken from an image at a time.
+        dice_share: of Dice in the loss, the rest is cross-entropy; 0.5 weighs them alike.
+        augment: strength of the random changes of crops: colour, and scale within `model.scale_range`.
+    """
 
     model: RefinerSettings
     train: TrainSettings
     crops: Count = 4
+    dice_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    augment: Annotated[float, Field(ge=0, le=3)] = 1.0
 
 
 class Tune(Section):

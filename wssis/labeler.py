@@ -69,18 +69,42 @@ class Labeler:
         rough = rough.half()
         refined, windows = None, torch.zeros((len(points), 4))
         if self.refiner is not None and len(points):
-            pixels = self.refiner.normalise(image)
-            so_far = partial(spread, rough, rough_size, size)
-            refined, windows = refine(self.refiner, pixels, so_far, *inputs)
-            for _ in range(self.refiner.settings.passes - 1):
-                # A window that a poor rough mask had misplaced is laid again round what was found. The mean
-                # of both masks is nearer the truth than either: on shapes the next pass gains .001 to .002.
-                so_far = partial(halfway, so_far, partial(pasted, refined, windows, size))
-                refined, windows = refine(self.refiner, pixels, so_far, *inputs)
-            refined = refined.half().cpu()
+            refined, windows = refine_all(self.refiner, image, rough, rough_size, *inputs)
         return Proposals(
             points, labels, ids, size, rough.cpu(), rough_size, score.cpu(), refined, windows.cpu()
         )
+
+
+@torch.inference_mode()
+def refine_all(
+    refiner: Refiner,
+    image: Tensor,
+    rough: Tensor,
+    rough_size: tuple[float, float],
+    points: Tensor,
+    labels: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Every pass of the refiner over all objects of an image.
+
+    Args:
+        refiner: in evaluation mode, on the device of all tensors.
+        image: uint8 (3, H, W).
+        rough, rough_size: see `Proposals`.
+        points, labels: (N, 2), (N,), at least one.
+
+    Returns:
+        (N, S, S) float16 probabilities on the CPU, and the (N, 4) windows that they lie in.
+    """
+    size = (int(image.shape[1]), int(image.shape[2]))
+    pixels = refiner.normalise(image)
+    so_far = partial(spread, rough, rough_size, size)
+    refined, windows = refine(refiner, pixels, so_far, points, labels)
+    for _ in range(refiner.settings.passes - 1):
+        # A window that a poor rough mask had misplaced is laid again round what was found. The mean
+        # of both masks is nearer the truth than either: on shapes the next pass gains .001 to .002.
+        so_far = partial(halfway, so_far, partial(pasted, refined, windows, size))
+        refined, windows = refine(refiner, pixels, so_far, points, labels)
+    return refined.half().cpu(), windows
 
 
 @torch.inference_mode()

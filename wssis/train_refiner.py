@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -49,10 +50,17 @@ class RefinerCrops(Dataset[Crops]):
         refiner: gives the mean and deviation of its encoder.
         crops: crops an image.
         seed: of all randomness.
+        augment: strength of the random changes: of colour, and of the crops' scale.
     """
 
     def __init__(
-        self, truth: CocoData, rough: Sequence[CocoData], refiner: Refiner, crops: int, seed: int
+        self,
+        truth: CocoData,
+        rough: Sequence[CocoData],
+        refiner: Refiner,
+        crops: int,
+        seed: int,
+        augment: float = 1.0,
     ) -> None:
         by_id = [{record.id: record for record in source.images} for source in rough]
         self.truth = truth
@@ -62,8 +70,9 @@ class RefinerCrops(Dataset[Crops]):
             for record in truth.images
             if record.id in source and source[record.id].objects
         ]
-        self.refiner, self.crops, self.seed = refiner, crops, seed
-        self.colour = v2.ColorJitter(0.3, 0.3, 0.3)
+        self.refiner, self.crops, self.seed, self.augment = refiner, crops, seed, augment
+        jitter = 0.3 * augment
+        self.colour = v2.ColorJitter(jitter, jitter, jitter)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -85,14 +94,18 @@ class RefinerCrops(Dataset[Crops]):
             sample = RoughImage(
                 self.colour(image), rough.labels, rough.points, rough.masks, truth.masks[rows]
             )
-            return random_crops(sample, self.refiner, self.crops)
+            return random_crops(sample, self.refiner, self.crops, self.augment)
 
 
-def random_crops(sample: RoughImage, refiner: Refiner, crops: int) -> Crops:
-    """Crops of at most `crops` random objects: random scale, flips and quarter turns."""
+def random_crops(sample: RoughImage, refiner: Refiner, crops: int, augment: float = 1.0) -> Crops:
+    """Crops of at most `crops` random objects: random scale, flips and quarter turns.
+
+    With `augment` 0 every crop has the scale of prediction, with 1 that of `scale_range`, with 2 the range
+    reaches twice as far.
+    """
     settings = refiner.settings
     picked = torch.randperm(len(sample.labels))[:crops]
-    low, high = settings.scale_range
+    low, high = (max(1.0, settings.scale + augment * (end - settings.scale)) for end in settings.scale_range)
     scale = low + (high - low) * torch.rand(len(picked))
     windows = crop_windows(sample.rough[picked], sample.points[picked], scale, settings.smallest)
     channels = point_channels(
@@ -115,15 +128,19 @@ def collate_crops(samples: list[Crops]) -> Crops:
     return images, rough, points, target
 
 
-def refiner_loss(model: nn.Module, batch: Crops) -> dict[str, Tensor]:
-    """Loss terms `bce` and `dice` (1 - 2 sum(p t) / sum(p + t), two classes as one) of a batch of crops."""
+def refiner_loss(model: nn.Module, batch: Crops, dice_share: float = 0.5) -> dict[str, Tensor]:
+    """Loss terms `bce` and `dice` (1 - 2 sum(p t) / sum(p + t), two classes as one) of a batch of crops.
+
+    With `dice_share` 0.5 the terms are as they are; 0 leaves twice the first alone, 1 twice the second.
+    """
     device = next(model.parameters()).device
     images, rough, points, target = (part.to(device, non_blocking=True) for part in batch)
     logits = model(images, rough, points)
     p = logits.sigmoid().flatten(1)
     t = target.flatten(1)
     dice = 1 - (2 * (p * t).sum(1) + 1) / ((p + t).sum(1) + 1)
-    return {"bce": F.binary_cross_entropy_with_logits(logits, target), "dice": dice.mean()}
+    bce = F.binary_cross_entropy_with_logits(logits, target)
+    return {"bce": 2 * (1 - dice_share) * bce, "dice": 2 * dice_share * dice.mean()}
 
 
 def train_refiner(
@@ -135,6 +152,10 @@ def train_refiner(
     crops: int = 4,
     on_step: Callable[[Progress], None] = lambda progress: None,
     device: str | torch.device = "cpu",
+    dice_share: float = 0.5,
+    augment: float = 1.0,
+    snapshots: Sequence[float] = (),
+    on_snapshot: Callable[[float, nn.Module], None] | None = None,
 ) -> Refiner:
     """Train a refiner on the strong images.
 
@@ -146,17 +167,21 @@ def train_refiner(
         crops: crops taken from one image; the batch holds batch_size / crops images.
         on_step: called after each step.
         device: where the network lies.
+        dice_share: of Dice in the loss, see `refiner_loss`.
+        augment: strength of the random changes, see `RefinerCrops`.
+        snapshots, on_snapshot: see `fit`.
 
     Raises:
         ValueError: there is no object to learn from.
     """
     torch.manual_seed(seed)
     model = Refiner(settings, truth.num_classes).to(device)
-    images = RefinerCrops(truth, rough, model, crops, seed)
+    images = RefinerCrops(truth, rough, model, crops, seed, augment)
     if not len(images):
         raise ValueError("no strong image has an object: there is nothing to learn refining from")
     sampler = ShuffledPositions([1] * len(images), max(1, train.batch_size // crops), train.iterations, seed)
     loader = DataLoader(images, batch_sampler=sampler, collate_fn=collate_crops, num_workers=train.workers)  # type: ignore[arg-type,var-annotated]
-    result = fit(model, loader, refiner_loss, train, on_step)
+    loss = partial(refiner_loss, dice_share=dice_share)
+    result = fit(model, loader, loss, train, on_step, snapshots, on_snapshot)
     assert isinstance(result.model, Refiner)
     return result.model

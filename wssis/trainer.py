@@ -59,6 +59,7 @@ def fit(
     settings: TrainSettings,
     on_step: Callable[[Progress], None] = lambda progress: None,
     snapshots: Sequence[float] = (),
+    on_snapshot: Callable[[float, nn.Module], None] | None = None,
 ) -> TrainResult:
     """Train `model` on `batches` and return it with averaged weights.
 
@@ -69,6 +70,8 @@ def fit(
         settings: see `TrainSettings`.
         on_step: called after each step.
         snapshots: shares of the iterations at which a copy is kept.
+        on_snapshot: given each share and its copy, which is then not kept. Whatever it raises ends the
+            training.
 
     Raises:
         NonFiniteLoss: names the step and its batch.
@@ -101,7 +104,11 @@ def fit(
         if average is not None:
             average.update_parameters(model)
         for share in (share for share, when in wanted.items() if when == step):
-            kept[share] = finished(average.module if average is not None else model)
+            copy = finished(average.module if average is not None else model)
+            if on_snapshot is None:
+                kept[share] = copy
+            else:
+                on_snapshot(share, copy)
         losses = {name: float(value.detach()) for name, value in terms.items()} | {
             "loss": float(total.detach())
         }

@@ -32,6 +32,8 @@ def refiner(stage: Stage) -> None:
             settings.crops,
             log.on_step,
             stage.device,
+            settings.dice_share,
+            settings.augment,
         )
     log.write(paths.PLOT_REFINER)
     save_model(

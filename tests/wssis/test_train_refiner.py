@@ -173,6 +173,57 @@ def test_it_learns_to_mend(paint) -> None:
     assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
 
 
+def test_dice_share_weighs_the_terms_and_a_half_leaves_them(paint, refiner) -> None:
+    truth = paint({"objects": OBJECTS})
+    batch = collate_crops([RefinerCrops(truth, [rough_of(truth, shrunk)], refiner, crops=3, seed=0)[(0, 0)]])
+    with torch.no_grad():
+        plain = refiner_loss(refiner.eval(), batch)
+        dice, bce = refiner_loss(refiner, batch, 1.0), refiner_loss(refiner, batch, 0.0)
+    assert dice == {"bce": 0, "dice": 2 * plain["dice"]}
+    assert bce == {"bce": 2 * plain["bce"], "dice": 0}
+
+
+def test_augment_0_changes_neither_colour_nor_scale(paint, refiner) -> None:
+    """What is left, flips and quarter turns, changes no sum over a crop."""
+    truth = paint({"objects": OBJECTS[:1]})
+
+    def spread(augment: float) -> tuple[float, float]:
+        samples = RefinerCrops(truth, [rough_of(truth, as_is)], refiner, 1, seed=0, augment=augment)
+        crops = [samples[(position, 0)] for position in range(8)]
+        colours = torch.stack([images.mean() for images, _, _, _ in crops])
+        areas = torch.stack([target.sum() for _, _, _, target in crops])
+        return float(colours.std() / colours.mean().abs()), float(areas.std() / areas.mean())
+
+    assert max(spread(0.0)) < 1e-4
+    assert 0.01 < spread(1.0)[1] < spread(2.0)[1]
+    assert spread(1.0)[0] < spread(2.0)[0]
+
+
+def test_a_training_can_be_stopped_at_a_snapshot(paint) -> None:
+    truth, shares = paint({"objects": OBJECTS}), []
+
+    def enough(share: float, model) -> None:
+        assert not model.training
+        shares.append(share)
+        if len(shares) == 2:
+            raise KeyError("enough")
+
+    steps = []
+    with pytest.raises(KeyError, match="enough"):
+        train_refiner(
+            truth,
+            [rough_of(truth, shrunk)],
+            SMALL,
+            replace(SHORT, iterations=8),
+            0,
+            on_step=steps.append,
+            snapshots=(0.25, 0.5, 0.75),
+            on_snapshot=enough,
+        )
+    assert shares == [0.25, 0.5]
+    assert len(steps) == 3
+
+
 def test_one_class_one_object(paint) -> None:
     truth = paint({"objects": [(0, (6, 8, 26, 30))]}, classes=1)
     model = train_refiner(truth, [rough_of(truth, shrunk)], SMALL, SHORT, 0)

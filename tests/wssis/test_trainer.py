@@ -47,6 +47,16 @@ def test_snapshots_are_earlier_models() -> None:
     assert not torch.equal(early.weight, late.weight)
 
 
+def test_snapshots_can_be_looked_at_in_place_of_kept() -> None:
+    """Looking at them leaves the training as it is."""
+    seen: dict[float, nn.Module] = {}
+    looked = fit(*problem(), loss, SETTINGS, snapshots=(0.1, 1.0), on_snapshot=seen.__setitem__)
+    kept = fit(*problem(), loss, SETTINGS, snapshots=(0.1, 1.0))
+    assert looked.snapshots == {}
+    assert all(torch.equal(seen[share].weight, kept.snapshots[share].weight) for share in (0.1, 1.0))
+    assert torch.equal(looked.model.weight, kept.model.weight)
+
+
 def test_a_loss_that_is_not_finite_stops_the_training() -> None:
     def broken(model: nn.Module, batch) -> dict[str, torch.Tensor]:
         return {"square": loss(model, batch)["square"] * math.inf}
