@@ -76,8 +76,8 @@ def load_params(path: str | Path = paths.PARAMS) -> Params:
 
 
 def rules_in_force(params: Params) -> PseudoRules:
-    """Rules for pseudo-labels: those that the stage tune wrote, or of params with `use_tuned: false`."""
-    if not params.tune.use_tuned:
+    """Rules for pseudo-labels: those that the stage tune_pseudo wrote, or of params with `use_tuned: false`."""
+    if not params.tune_pseudo.use_tuned:
         return params.pseudo
     return parse(read_yaml(paths.TUNED_PSEUDO), TunedPseudo, where=paths.TUNED_PSEUDO).pseudo
 

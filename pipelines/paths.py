@@ -35,7 +35,7 @@ REFINER = Path("models/refiner")
 STUDENT = Path("models/student")
 STRONG_ONLY = Path("models/strong_only")
 
-# rough, tune, pseudo
+# rough, tune_pseudo, pseudo
 ROUGH_EARLY = Path("data/rough/early.json")
 ROUGH_LATE = Path("data/rough/late.json")
 TUNED_PSEUDO = Path("tuned/pseudo.yaml")
@@ -56,7 +56,7 @@ PLOT_TEACHER = Path("plots/teacher.csv")
 PLOT_REFINER = Path("plots/refiner.csv")
 PLOT_STUDENT = Path("plots/student.csv")
 PLOT_STRONG_ONLY = Path("plots/strong_only.csv")
-PLOT_TUNE = Path("plots/tune.csv")
+PLOT_TUNE_PSEUDO = Path("plots/tune_pseudo.csv")
 PLOT_PSEUDO = Path("plots/pseudo.csv")
 PLOT_CLASSES = Path("plots/classes.csv")
 PICTURE_WORST_LABELS = Path("plots/worst_labels.png")

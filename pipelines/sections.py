@@ -131,7 +131,7 @@ class Refiner(Section):
     augment: Annotated[float, Field(ge=0, le=3)] = 1.0
 
 
-class Tune(Section):
+class TunePseudo(Section):
     """The search for pseudo-label rules; with `use_tuned: false` the rules of `pseudo` hold."""
 
     n_trials: Annotated[int, Field(ge=0)] = 20
@@ -187,7 +187,7 @@ class Params(Section):
     augment: AugmentSettings
     teacher: Teacher
     refiner: Refiner
-    tune: Tune
+    tune_pseudo: TunePseudo
     pseudo: PseudoRules
     student: Student
     evaluate: Evaluate
@@ -213,6 +213,6 @@ class Params(Section):
 
 
 class TunedPseudo(Section):
-    """tuned/pseudo.yaml: the rules that the stage tune found."""
+    """tuned/pseudo.yaml: the rules that the stage tune_pseudo found."""
 
     pseudo: PseudoRules

@@ -17,7 +17,7 @@ from pipelines.sections import Params
 ROOT = Path(__file__).parent.parent
 STAGES = read_yaml(ROOT / "dvc.yaml")["stages"]
 ORDER = [
-    *("prepare", "split", "teacher", "rough", "refiner", "tune", "pseudo", "audit"),
+    *("prepare", "split", "teacher", "rough", "refiner", "tune_pseudo", "pseudo", "audit"),
     *("student", "strong_only", "evaluate", "register", "report"),
 ]
 # What reads params, finds files, notes and shows, but has no part in what an out contains.
@@ -208,7 +208,7 @@ def sections_used(name: str) -> set[str]:
     used = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "rules_in_force":
-            used |= {"pseudo", "tune"}
+            used |= {"pseudo", "tune_pseudo"}
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("params", "stage.params"):
             used |= {"model", "teacher"} if node.attr == "teacher_model" else {node.attr}
     return used & known
@@ -233,7 +233,7 @@ def test_only_some_stages_can_see_what_would_leak() -> None:
         assert readers <= stages
         users = {name for name in ORDER if path in constants_used(name) and path not in outs(name)}
         assert users <= stages, f"{users - stages} name {path}"
-    for name in ("tune",):
+    for name in ("tune_pseudo",):
         data = {path for path in data_deps(name) if path.startswith("data/splits")}
         assert data == {str(paths.HOLDOUT)}
 

@@ -36,4 +36,4 @@ def pseudo(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run("pseudo", pseudo, ("pseudo", "tune")))
+    sys.exit(run("pseudo", pseudo, ("pseudo", "tune_pseudo")))

@@ -48,4 +48,4 @@ def register(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run("register", register, ("evaluate", "pseudo", "tune")))
+    sys.exit(run("register", register, ("evaluate", "pseudo", "tune_pseudo")))

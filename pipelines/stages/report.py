@@ -30,7 +30,7 @@ FILES = Files(
         "student": paths.PLOT_STUDENT,
         "refiner": paths.PLOT_REFINER,
     },
-    tune=paths.PLOT_TUNE,
+    tune=paths.PLOT_TUNE_PSEUDO,
     labels=paths.PLOT_PSEUDO,
     classes=paths.PLOT_CLASSES,
     ledger=paths.LEDGER,

@@ -39,7 +39,7 @@ def changed(tmp_path: Path, key: str, line: str) -> Path:
         ("  source", "  source: pascal", ("data.source", "'shapes' or 'coco'", "pascal")),
         ("  train", "  train: {annotation: a}", ("data.train", "annotation")),
         ("    train", "    train: 0", ("data.shapes.train", "greater than or equal to 1", "0")),
-        ("  n_trials", "  n_trials: -1", ("tune.n_trials", "greater than or equal to 0")),
+        ("  n_trials", "  n_trials: -1", ("tune_pseudo.n_trials", "greater than or equal to 0")),
         ("  mask_threshold", "  mask_threshold: 2", ("pseudo", "mask_threshold")),
         ("  own_point", "  own_pont: 0.5", ("pseudo.own_pont", "Did you mean own_point?")),
         ("  snapshots", "  snapshots: [0.9, 0.5]", ("teacher", "ascending")),
@@ -107,7 +107,9 @@ def test_tuned_rules_hold_only_where_params_say_so(tmp_path: Path, monkeypatch: 
     write_yaml("tuned/pseudo.yaml", {"pseudo": {"min_confidence": 0.31}}, "a comment")
     assert (tmp_path / "tuned/pseudo.yaml").read_text().startswith("# a comment\n")
     assert rules_in_force(params).min_confidence == 0.31
-    off = params.model_copy(update={"tune": params.tune.model_copy(update={"use_tuned": False})})
+    off = params.model_copy(
+        update={"tune_pseudo": params.tune_pseudo.model_copy(update={"use_tuned": False})}
+    )
     assert rules_in_force(off) == params.pseudo
 
 

@@ -80,7 +80,7 @@ def write_curves() -> None:
     steps = range(1, 201)
     for path in (paths.PLOT_TEACHER, paths.PLOT_STRONG_ONLY, paths.PLOT_STUDENT, paths.PLOT_REFINER):
         write_csv(path, [{"step": n, "loss": 2 / n + 0.1} for n in steps])
-    write_csv(paths.PLOT_TUNE, [{"trial": n, "value": 0.2, "best": 0.2 + n / 100} for n in range(9)])
+    write_csv(paths.PLOT_TUNE_PSEUDO, [{"trial": n, "value": 0.2, "best": 0.2 + n / 100} for n in range(9)])
     rows = [
         {"class": name, "objects": 9, "teacher": 0.1, "strong_only": 0.2, "student": -1.0}
         for name in ("disc", NAME)
@@ -148,7 +148,7 @@ def test_without_truth_there_is_no_calibration_and_no_third_panel(project: Path)
 def test_no_search_and_many_classes(project: Path, html: str) -> None:
     assert "Search for" in html
     assert "<details>" not in html
-    paths.PLOT_TUNE.write_text("step\n")  # n_trials: 0
+    paths.PLOT_TUNE_PSEUDO.write_text("step\n")  # n_trials: 0
     scores = {"objects": 9, "teacher": 0.1, "strong_only": 0.2, "student": 0.3}
     write_csv(paths.PLOT_CLASSES, [{"class": f"c{n}"} | scores for n in range(30)])
     page = written()

@@ -1,4 +1,4 @@
-"""tune: rules for pseudo-labels that serve held-out strong images best."""
+"""tune_pseudo: rules for pseudo-labels that serve held-out strong images best."""
 
 import sys
 from dataclasses import asdict
@@ -19,10 +19,10 @@ from wssis.settings import PseudoRules
 KEYS = ["trial", "value", "best", *SPACE]
 
 
-def tune(stage: Stage) -> None:
+def tune_pseudo(stage: Stage) -> None:
     """Search over what the networks said once: a trial costs no network pass."""
     params = stage.params
-    defaults, n_trials = params.pseudo, params.tune.n_trials
+    defaults, n_trials = params.pseudo, params.tune_pseudo.n_trials
     cached = []
     if n_trials:
         labeler, _ = load_labeler(paths.TEACHER, paths.REFINER, defaults, stage.device)
@@ -36,7 +36,7 @@ def tune(stage: Stage) -> None:
     def objective(rules: PseudoRules) -> float:
         return float(worths(rules).mean())
 
-    with Meter("tune", n_trials, "trials") as meter:
+    with Meter("tune_pseudo", n_trials, "trials") as meter:
 
         def on_trial(row: dict[str, float]) -> None:
             meter.step(f"best {row['best']:.4f}")
@@ -48,9 +48,9 @@ def tune(stage: Stage) -> None:
     write_yaml(
         paths.TUNED_PSEUDO,
         {"pseudo": asdict(rules)},
-        "Written by the stage tune; in force with tune.use_tuned.",
+        "Written by the stage tune_pseudo; in force with tune_pseudo.use_tuned.",
     )
-    write_csv(paths.PLOT_TUNE, study.rows or [dict.fromkeys(KEYS, 0.0)])
+    write_csv(paths.PLOT_TUNE_PSEUDO, study.rows or [dict.fromkeys(KEYS, 0.0)])
     if study.rows:
         gain = study.rows[-1]["best"] - study.rows[0]["value"]
         stage.tracker.metrics({"tune/gain": gain, "tune/kept": float(sure)})
@@ -59,4 +59,4 @@ def tune(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run("tune", tune, ("seed", "pseudo", "tune")))
+    sys.exit(run("tune_pseudo", tune_pseudo, ("seed", "pseudo", "tune_pseudo")))
