@@ -93,6 +93,13 @@ def build_parser() -> Parser:
 
     add_serve(commands.add_parser("serve", help="answer images over HTTP with a student or a labeler"))
 
+    command = commands.add_parser("tune", help="run trials of a search; `dvc repro` takes them over")
+    command.add_argument("study", metavar="STUDY", nargs="?", choices=("refiner", "pseudo"))
+    command.add_argument("--workers", metavar="N", type=int, default=1, help="processes; default 1")
+    command.add_argument("--dashboard", action="store_true", help="show all searches in a browser instead")
+    command.add_argument("--port", type=int, default=8080, help="of the dashboard; default 8080")
+    command.set_defaults(run=tune)
+
     command = commands.add_parser("ui", help="MLflow's pages on this machine: runs, pictures, models")
     command.add_argument("--port", type=int, default=5000, help="default 5000")
     command.add_argument("--read-only", action="store_true", help="refuse every change")
@@ -222,6 +229,26 @@ def serve(options: argparse.Namespace) -> None:
     names = ("images", "megapixels", "mib", "points", "seconds")
     limits = Limits(**{name: getattr(options, f"max_{name}") for name in names})
     serve_model(options.model, options.host, options.port, limits)
+
+
+def tune(options: argparse.Namespace) -> None:
+    """Run trials, or show them."""
+    from pipelines.params import load_params
+    from wssis.errors import InputError
+
+    if options.dashboard:
+        from pipelines.tuning_storage import serve_dashboard
+
+        return serve_dashboard(load_params().optuna.storage, options.port)
+    if options.study is None or options.workers < 1:
+        raise InputError(
+            "expected refiner or pseudo, and at least 1 worker",
+            where="wssis tune",
+            remedy="For example `wssis tune pseudo --workers 2`, or `wssis tune --dashboard`",
+        )
+    from pipelines.tuning_workers import tune
+
+    return tune(options.study, options.workers)
 
 
 def ui(options: argparse.Namespace) -> None:

@@ -6,11 +6,14 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipelines.progress import Meter
 from pipelines.tracking import NullTracker
 from wssis.files import write_text
-from wssis.trainer import Progress
+
+if TYPE_CHECKING:
+    from wssis.trainer import Progress  # brings torch, which a search without trials need not wait for
 
 MAX_ROWS = 1000
 

@@ -2,7 +2,7 @@
 
 A student's score is COCO's mask AP. A labeler has none: it is asked for the mask of a point in each object,
 and its score is the mean worth of these, IoU with the object's mask less a half, and 0 for a point that it
-leaves undecided. That is what the stage tune searches for. Both are means over classes.
+leaves undecided. That is what the stage tune_pseudo searches for. Both are means over classes.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from wssis.proposals import CHUNK, Proposals, full_size
 
 Prompts = tuple[Tensor, Tensor, Tensor]  # points (N, 2) xy, labels (N,), ids (N,)
 IMAGES = 64  # images whose predictions are in memory at once
+IGNORED = 0.1  # worth that an ignored point may lose
 
 
 def prompts(record: ImageRecord) -> Prompts:
@@ -122,14 +123,20 @@ def beats_chance(found: Tensor, before: Tensor) -> bool:
 
 
 def worth(decided: Instances, truth: Instances) -> Tensor:
-    """Worth (N,) of the labels of an image: IoU with the truth less a half; 0 for an ignored point.
+    """Worth (N,) of the labels of an image: IoU with the truth less a half; about 0 for an ignored point.
 
-    So a mask that is more wrong than right is worth less than an admission of not knowing.
+    So a mask that is more wrong than right is worth less than an admission of not knowing. An ignored point
+    costs up to `IGNORED`, the less its region is the object: what lies outside of the region is learnt as
+    background, and background inside is not learnt.
     """
     assert decided.masks is not None
     assert truth.masks is not None
     given = decided.masks.flatten(1).any(1)
-    return (mask_iou(decided.masks, truth.masks) - 0.5) * given
+    known = mask_iou(decided.masks, truth.masks) - 0.5
+    if given.all():
+        return known
+    unknown = mask_iou(ignore_regions(decided, ~given), truth.masks) - 1
+    return torch.where(given, known, IGNORED * unknown)
 
 
 def predicted_results(predictor: Predictor, data: CocoData, name: str) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipelines import paths
-from pipelines.sections import Params, Section, TunedPseudo
+from pipelines.sections import Params, Refiner, Section, TunedPseudo, TunedRefiner
 from wssis.errors import InputError
 from wssis.files import atomic_path
 from wssis.settings import PseudoRules
@@ -76,10 +76,17 @@ def load_params(path: str | Path = paths.PARAMS) -> Params:
 
 
 def rules_in_force(params: Params) -> PseudoRules:
-    """Rules for pseudo-labels: those that the stage tune_pseudo wrote, or of params with `use_tuned: false`."""
+    """Rules for pseudo-labels: those that the stage tune_pseudo wrote; of params with `use_tuned: false`."""
     if not params.tune_pseudo.use_tuned:
         return params.pseudo
     return parse(read_yaml(paths.TUNED_PSEUDO), TunedPseudo, where=paths.TUNED_PSEUDO).pseudo
+
+
+def refiner_in_force(params: Params) -> Refiner:
+    """The refiner's section: as the stage tune_refiner wrote it; of params with `use_tuned: false`."""
+    if not params.tune_refiner.use_tuned:
+        return params.refiner
+    return parse(read_yaml(paths.TUNED_REFINER), TunedRefiner, where=paths.TUNED_REFINER).refiner
 
 
 def differences(old: Params, new: Params) -> list[str]:

@@ -35,9 +35,10 @@ REFINER = Path("models/refiner")
 STUDENT = Path("models/student")
 STRONG_ONLY = Path("models/strong_only")
 
-# rough, tune_pseudo, pseudo
+# rough, tune_refiner, tune_pseudo, pseudo
 ROUGH_EARLY = Path("data/rough/early.json")
 ROUGH_LATE = Path("data/rough/late.json")
+TUNED_REFINER = Path("tuned/refiner.yaml")
 TUNED_PSEUDO = Path("tuned/pseudo.yaml")
 LABELS = Path("data/pseudo/labels.json")
 PROPOSED = Path("data/pseudo/proposed.json")
@@ -56,6 +57,7 @@ PLOT_TEACHER = Path("plots/teacher.csv")
 PLOT_REFINER = Path("plots/refiner.csv")
 PLOT_STUDENT = Path("plots/student.csv")
 PLOT_STRONG_ONLY = Path("plots/strong_only.csv")
+PLOT_TUNE_REFINER = Path("plots/tune_refiner.csv")
 PLOT_TUNE_PSEUDO = Path("plots/tune_pseudo.csv")
 PLOT_PSEUDO = Path("plots/pseudo.csv")
 PLOT_CLASSES = Path("plots/classes.csv")
@@ -79,6 +81,7 @@ STORE = Path("mlflow.db")
 MLRUNS = Path("mlruns")
 PROMOTIONS = Path("mlruns/promotions.jsonl")
 SCRATCH = Path(".scratch")
+OPTUNA_JOURNAL = SCRATCH / "optuna.journal"
 
 
 def project_root(workspace: Path | None = None) -> Path:

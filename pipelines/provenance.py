@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import psutil
 
 from pipelines import paths
 from pipelines.params import read_lock
+from wssis.errors import InputError
 
 PROCESS_TAG = "wssis.process"  # host:pid of the process that a run belongs to
 STARTED_TAG = "wssis.process_started"  # its create time, since pids come round again
@@ -30,12 +32,19 @@ def dvc_process() -> psutil.Process | None:
     return None
 
 
+def process_id(process: psutil.Process) -> dict[str, str]:
+    """Tags that name a process of any machine."""
+    return {
+        PROCESS_TAG: f"{socket.gethostname()}:{process.pid}",
+        STARTED_TAG: f"{process.create_time():.2f}",
+    }
+
+
 def process_tags(process: psutil.Process) -> dict[str, str]:
     """Tags of a run that belongs to `process`, with MLflow's names where it has one."""
     commit, dirty = git_state()
     return {
-        PROCESS_TAG: f"{socket.gethostname()}:{process.pid}",
-        STARTED_TAG: f"{process.create_time():.2f}",
+        **process_id(process),
         "mlflow.user": process.username(),
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": " ".join(Path(word).name for word in process.cmdline()[:8])[:250],
@@ -56,7 +65,9 @@ def still_runs(tags: Mapping[str, str]) -> bool:
     if host != socket.gethostname():
         return True
     try:
-        return same_process(tags, psutil.Process(int(pid)))
+        process = psutil.Process(int(pid))
+        # A killed process stays as a zombie until its parent asks for it.
+        return process.status() != psutil.STATUS_ZOMBIE and same_process(tags, process)
     except psutil.Error:
         return False
 
@@ -89,3 +100,34 @@ def dvc_given(stage: str) -> list[str]:
 def dvc_outs(entries: Iterable[dict[str, Any]]) -> dict[str, str]:
     """{path: hash} of what stages wrote, by their entries in dvc.lock."""
     return {out["path"]: out.get("md5", "") for entry in entries for out in entry.get("outs", [])}
+
+
+def dep_digests(stage: str) -> dict[str, str]:
+    """Digest of the content of each of a stage's deps, as dvc.yaml lists them: {path: sha256}.
+
+    Unlike `dvc_inputs` it reads the files as they are, and code, too: that which runs.
+
+    Raises:
+        InputError: one is missing.
+    """
+    if not paths.DVC_YAML.exists():
+        raise InputError("does not exist", where=paths.DVC_YAML, remedy="Run it in the project's folder")
+    found = {}
+    for dep in read_lock(paths.DVC_YAML)["stages"][stage]["deps"]:
+        is_code = dep.split("/")[0] in ("wssis", "pipelines")
+        path = Path(__file__).parents[1] / dep if is_code else Path(dep)
+        if not path.exists():
+            raise InputError("does not exist", where=dep, remedy=f"Run `dvc repro {stage}`, which makes it")
+        found[dep] = content_digest(path)
+    return found
+
+
+def content_digest(path: Path) -> str:
+    """sha256 of a file, or of a folder's files with their names; what Python leaves behind is left out."""
+    if path.is_file():
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    whole = hashlib.sha256()
+    for file_path in sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
+        whole.update(f"{file_path.relative_to(path)} {content_digest(file_path)}\n".encode())
+    return whole.hexdigest()

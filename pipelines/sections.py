@@ -131,11 +131,36 @@ class Refiner(Section):
     augment: Annotated[float, Field(ge=0, le=3)] = 1.0
 
 
+class TuneRefiner(Section):
+    """The search for settings of the refiner.
+
+    Attributes:
+        n_trials: trainings, that of the defaults included; 0: leave the settings as they are.
+        iterations: steps of each.
+        use_tuned: false: the section `refiner` holds, whatever was found.
+    """
+
+    n_trials: Annotated[int, Field(ge=0)] = 0
+    iterations: Annotated[int, Field(ge=4)] = 64
+    use_tuned: bool = True
+
+
 class TunePseudo(Section):
     """The search for pseudo-label rules; with `use_tuned: false` the rules of `pseudo` hold."""
 
     n_trials: Annotated[int, Field(ge=0)] = 20
     use_tuned: bool = True
+
+
+class Optuna(Section):
+    """Where searches are kept.
+
+    Attributes:
+        storage: null: a journal file in the project's `.scratch`; a path: a journal file (from the project);
+            or `postgresql://user@host/database`, `grpc://host:port`.
+    """
+
+    storage: Annotated[str, Field(min_length=1)] | None = None
 
 
 class Evaluate(Section):
@@ -187,11 +212,13 @@ class Params(Section):
     augment: AugmentSettings
     teacher: Teacher
     refiner: Refiner
+    tune_refiner: TuneRefiner
     tune_pseudo: TunePseudo
     pseudo: PseudoRules
     student: Student
     evaluate: Evaluate
     promote: Promote
+    optuna: Optuna
     tracking: Tracking
     prices: Prices
 
@@ -210,6 +237,12 @@ class Params(Section):
         except ValueError as error:
             raise ValueError(f"in the levels of teacher: {error}") from error
         return self
+
+
+class TunedRefiner(Section):
+    """tuned/refiner.yaml: the section `refiner` as the stage tune_refiner found it."""
+
+    refiner: Refiner
 
 
 class TunedPseudo(Section):

@@ -17,13 +17,14 @@ from pipelines.sections import Params
 ROOT = Path(__file__).parent.parent
 STAGES = read_yaml(ROOT / "dvc.yaml")["stages"]
 ORDER = [
-    *("prepare", "split", "teacher", "rough", "refiner", "tune_pseudo", "pseudo", "audit"),
+    *("prepare", "split", "teacher", "rough", "tune_refiner", "refiner", "tune_pseudo", "pseudo", "audit"),
     *("student", "strong_only", "evaluate", "register", "report"),
 ]
 # What reads params, finds files, notes and shows, but has no part in what an out contains.
 PLUMBING = {
     *(f"pipelines/{name}.py" for name in ("__init__", "stage", "params", "sections", "paths", "tracking")),
     *("pipelines/provenance.py", "pipelines/progress.py", "pipelines/stages/__init__.py"),
+    *("pipelines/tuning_storage.py", "pipelines/tuning_pictures.py"),
     *("wssis/__init__.py", "wssis/data/__init__.py", "wssis/models/__init__.py"),
     *("wssis/errors.py", "wssis/files.py"),
 }
@@ -97,7 +98,7 @@ def test_each_library_has_its_module(path: Path) -> None:
     tops = {name.split(".")[0] for name in imports(path)}
     owners = {
         "mlflow": {"tracking", "registry", "serving", "answering", "server", "ui"},
-        "optuna": {"tuning"},
+        "optuna": {path.stem for path in (ROOT / "pipelines").glob("tuning*.py")},
         "ruamel": {"params"},
         "yaml": {"params"},
     }
@@ -209,6 +210,8 @@ def sections_used(name: str) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "rules_in_force":
             used |= {"pseudo", "tune_pseudo"}
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "refiner_in_force":
+            used |= {"refiner", "tune_refiner"}
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("params", "stage.params"):
             used |= {"model", "teacher"} if node.attr == "teacher_model" else {node.attr}
     return used & known
@@ -233,9 +236,9 @@ def test_only_some_stages_can_see_what_would_leak() -> None:
         assert readers <= stages
         users = {name for name in ORDER if path in constants_used(name) and path not in outs(name)}
         assert users <= stages, f"{users - stages} name {path}"
-    for name in ("tune_pseudo",):
+    for name, known in (("tune_refiner", {paths.STRONG, paths.HOLDOUT}), ("tune_pseudo", {paths.HOLDOUT})):
         data = {path for path in data_deps(name) if path.startswith("data/splits")}
-        assert data == {str(paths.HOLDOUT)}
+        assert data == {str(path) for path in known}
 
 
 def test_no_stage_depends_on_a_folder_that_holds_a_leak() -> None:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from pipelines import paths
 from pipelines.curves import TrainingLog
+from pipelines.params import refiner_in_force
 from pipelines.stage import Stage, run
 from wssis.checkpoint import save_model
 from wssis.errors import InputError
@@ -13,7 +14,7 @@ from wssis.train_refiner import train_refiner
 
 def refiner(stage: Stage) -> None:
     """Train on the rough masks of two snapshots beside the true ones."""
-    settings = stage.params.refiner
+    settings = refiner_in_force(stage.params)
     strong = stage.load(paths.STRONG)
     if not strong.num_objects:
         raise InputError(
@@ -47,4 +48,4 @@ def refiner(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run("refiner", refiner, ("seed", "refiner")))
+    sys.exit(run("refiner", refiner, ("seed", "refiner", "tune_refiner")))

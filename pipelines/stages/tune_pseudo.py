@@ -1,61 +1,66 @@
 """tune_pseudo: rules for pseudo-labels that serve held-out strong images best."""
 
-import sys
-from dataclasses import asdict
+from __future__ import annotations
 
-import torch
+import sys
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 from pipelines import paths
-from pipelines.curves import write_csv
-from pipelines.labeling import beats_chance, proposals, worth
-from pipelines.models import load_labeler
 from pipelines.params import write_yaml
-from pipelines.progress import Meter
+from pipelines.provenance import dep_digests
 from pipelines.stage import Stage, run
-from pipelines.tuning import SPACE, search
-from wssis.rules import decide
-from wssis.settings import PseudoRules
+from pipelines.tuning import Search, best_of
+from pipelines.tuning_notes import conduct, write_nothing_tried
 
-KEYS = ["trial", "value", "best", *SPACE]
+if TYPE_CHECKING:
+    from pipelines.tuning_rules import Rules
+    from wssis.instances import Instances
+    from wssis.proposals import Proposals
+
+
+def rules(stage: Stage) -> Rules:
+    """What trials try; teacher and refiner are asked about the held-out images once."""
+    from pipelines.labeling import proposals  # torch, for which a stage without trials need not wait
+    from pipelines.models import load_labeler
+    from pipelines.tuning_rules import Rules
+
+    params, holdout = stage.params, stage.load(paths.HOLDOUT)
+
+    def ask() -> list[tuple[Proposals, Instances]]:
+        labeler, _ = load_labeler(paths.TEACHER, paths.REFINER, params.pseudo, stage.device)
+        return [(given, r.instances()) for r, given in proposals(labeler, holdout, "holdout") if r.objects]
+
+    return Rules(params.pseudo, ask, params.seed)
+
+
+def search(stage: Stage) -> Search:
+    """What `wssis tune` searches with several workers."""
+    return rules(stage).search(stage.params.tune_pseudo.n_trials, dep_digests("tune_pseudo"))
 
 
 def tune_pseudo(stage: Stage) -> None:
-    """Search over what the networks said once: a trial costs no network pass."""
-    params = stage.params
-    defaults, n_trials = params.pseudo, params.tune_pseudo.n_trials
-    cached = []
+    """Search, and keep what was found if it beats the rules of params by more than chance."""
+    chosen, n_trials = stage.params.pseudo, stage.params.tune_pseudo.n_trials
     if n_trials:
-        labeler, _ = load_labeler(paths.TEACHER, paths.REFINER, defaults, stage.device)
-        holdout = stage.load(paths.HOLDOUT)
-        cached = [(given, r.instances()) for r, given in proposals(labeler, holdout, "holdout") if r.objects]
+        from pipelines.labeling import beats_chance
 
-    def worths(rules: PseudoRules) -> torch.Tensor:
-        each = [worth(decide(given, rules), truth) for given, truth in cached]
-        return torch.cat(each) if each else torch.zeros(1)
-
-    def objective(rules: PseudoRules) -> float:
-        return float(worths(rules).mean())
-
-    with Meter("tune_pseudo", n_trials, "trials") as meter:
-
-        def on_trial(row: dict[str, float]) -> None:
-            meter.step(f"best {row['best']:.4f}")
-            stage.tracker.metrics({"tune/worth": row["value"], "tune/best": row["best"]}, int(row["trial"]))
-
-        study = search(objective, defaults, n_trials, params.seed, on_trial)
-    sure = beats_chance(worths(study.rules), worths(defaults))
-    rules = study.rules if sure else defaults
+        tried = rules(stage)
+        found = conduct(stage, tried.search(n_trials, dep_digests("tune_pseudo")), paths.PLOT_TUNE_PSEUDO)
+        best = best_of(found.tried)
+        gain, better = best.worth - found.tried[0].worth, replace(chosen, **best.values)
+        kept = beats_chance(tried.worths(better), tried.worths(chosen))
+        chosen = better if kept else chosen
+        stage.tracker.metrics({"tune/gain": gain, "tune/kept": float(kept)})
+        outcome = "kept" if kept else "within chance: the rules in params stay"
+        stage.say(f"worth of a label {best.worth:.4f}, {gain:+.4f} to the rules in params; {outcome}")
+    else:
+        write_nothing_tried(paths.PLOT_TUNE_PSEUDO)
     write_yaml(
         paths.TUNED_PSEUDO,
-        {"pseudo": asdict(rules)},
+        {"pseudo": asdict(chosen)},
         "Written by the stage tune_pseudo; in force with tune_pseudo.use_tuned.",
     )
-    write_csv(paths.PLOT_TUNE_PSEUDO, study.rows or [dict.fromkeys(KEYS, 0.0)])
-    if study.rows:
-        gain = study.rows[-1]["best"] - study.rows[0]["value"]
-        stage.tracker.metrics({"tune/gain": gain, "tune/kept": float(sure)})
-        best = f"worth of a label {study.rows[-1]['best']:.4f}, {gain:+.4f} against the rules in params"
-        stage.say(f"{best}; {'kept' if sure else 'within chance: the rules in params stay'}")
 
 
 if __name__ == "__main__":

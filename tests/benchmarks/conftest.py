@@ -31,6 +31,7 @@ def tiny_params() -> dict[str, Any]:
     params["model"] |= {"pretrained": False, "fpn_channels": 16, "head_channels": 16, "mask_channels": 8}
     params["augment"] |= {"crop": 64}
     params["refiner"]["model"] |= {"pretrained": False, "width": 8, "crop": 32}
+    params["tune_refiner"] |= {"use_tuned": False}
     params["tune_pseudo"] |= {"use_tuned": False}
     for section in ("teacher", "refiner", "student"):
         params[section]["train"] |= {"iterations": 2, "batch_size": 2, "warmup": 0, "workers": 0}

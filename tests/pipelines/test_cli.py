@@ -42,7 +42,7 @@ def test_help_is_quick_and_lists_the_commands() -> None:
     words = [sys.executable, "-X", "importtime", "-m", "pipelines.cli", "--help"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=True)
     seconds = time.perf_counter() - start
-    names = ("preset", "predict", "evaluate", "models", "promote", "rollback", "trace", "serve", "ui")
+    names = ("preset", "predict", "evaluate", "tune", "models", "promote", "rollback", "trace", "serve", "ui")
     for name in names:
         assert name in done.stdout
     assert "torch" not in done.stderr
@@ -64,6 +64,9 @@ def test_wrong_calls_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     for value in ("0", "-1", "nan", "inf", "x"):
         assert "--max-seconds" in fails(capsys, "serve", "--model", "m", "--max-seconds", value)
     assert "--max-images" in fails(capsys, "serve", "--model", "m", "--max-images", "1.5")
+    assert "refiner or pseudo" in fails(capsys, "tune")
+    assert "at least 1 worker" in fails(capsys, "tune", "pseudo", "--workers", "0")
+    assert "student" in fails(capsys, "tune", "student")
 
 
 def test_preset_replaces_params_and_shows_what_changes(
@@ -205,6 +208,19 @@ def test_evaluate_refuses_other_classes(
     assert "bird" in line
     assert not Path("m.json").exists()
     assert "nothing.json" in fails(capsys, "evaluate", *words[:-1], "nothing.json", "--out", "m.json")
+
+
+def test_the_dashboard_shows_the_storage_that_params_name(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines import tuning_storage
+
+    shown = []
+    monkeypatch.setattr(tuning_storage, "serve_dashboard", lambda *given: shown.append(given))
+    text = (project / "presets/shapes.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("storage: null", "storage: deep/journal"))
+    assert main(["tune", "--dashboard", "--port", "8099"]) == 0
+    assert shown == [("deep/journal", 8099)]
 
 
 def test_serve_names_what_it_cannot_use(

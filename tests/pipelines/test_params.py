@@ -39,7 +39,7 @@ def changed(tmp_path: Path, key: str, line: str) -> Path:
         ("  source", "  source: pascal", ("data.source", "'shapes' or 'coco'", "pascal")),
         ("  train", "  train: {annotation: a}", ("data.train", "annotation")),
         ("    train", "    train: 0", ("data.shapes.train", "greater than or equal to 1", "0")),
-        ("  n_trials", "  n_trials: -1", ("tune_pseudo.n_trials", "greater than or equal to 0")),
+        ("  n_trials", "  n_trials: -1", ("tune_refiner.n_trials", "greater than or equal to 0")),
         ("  mask_threshold", "  mask_threshold: 2", ("pseudo", "mask_threshold")),
         ("  own_point", "  own_pont: 0.5", ("pseudo.own_pont", "Did you mean own_point?")),
         ("  snapshots", "  snapshots: [0.9, 0.5]", ("teacher", "ascending")),

@@ -50,6 +50,7 @@ def test_null_tracker_has_every_method_of_tracking() -> None:
     null.headline({"a": 1.0})
     null.tags({"a": "b"})
     null.file("nowhere")
+    null.child("a", {}, [], {}, (0.0, 1.0))
     null.close("error")
     assert null.run_id is None
 
@@ -92,6 +93,21 @@ def test_metrics_are_written_in_batches(project: Path, monkeypatch: pytest.Monke
     tracker.close()
     assert len(calls) <= 6
     assert sum(calls) == 2000 + 2
+
+
+def test_a_part_of_the_work_is_a_run_below_the_stage(project: Path) -> None:
+    tracker = open_tracker("tune_refiner", PARAMS, ())
+    metrics = [("worth", 0.7, 0), ("reported", 0.5, 16), ("reported", 0.6, 32)]
+    tracker.child("trial 3", {"width": 32}, metrics, {"wssis.pruned": "worse"}, (1000.0, 1002.5), "KILLED")
+    tracker.close()
+    (child,) = (run for run in runs() if run.info.run_name == "trial 3")
+    assert child.data.tags["mlflow.parentRunId"] == tracker.run_id
+    assert child.data.tags["wssis.pruned"] == "worse"
+    assert child.data.params == {"width": "32"}
+    assert (child.info.start_time, child.info.end_time) == (1_000_000, 1_002_500)
+    assert child.info.status == "KILLED"
+    history = open_store().get_metric_history(child.info.run_id, "reported")
+    assert [(m.step, m.value) for m in history] == [(16, 0.5), (32, 0.6)]
 
 
 def test_a_failed_stage_is_a_failed_run(project: Path) -> None:
