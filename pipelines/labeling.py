@@ -98,10 +98,10 @@ def ignore_regions(decided: Instances, ignored: Tensor) -> Tensor:
     Returns:
         (N, H, W) bool, empty for the other points.
     """
-    assert decided.points is not None
     regions = torch.zeros((len(decided), *decided.size), dtype=torch.bool)
     if decided.ignore is None or not ignored.any():
         return regions
+    assert decided.points is not None
     rows = ignored.nonzero()[:, 0]
     y, x = decided.ignore.nonzero(as_tuple=True)
     pixels = torch.stack([x, y], 1) + 0.5

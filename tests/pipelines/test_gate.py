@@ -17,6 +17,7 @@ from PIL import Image
 from pipelines import asking, gate, paths
 from pipelines.asking import Answers
 from pipelines.gate import examine
+from pipelines.labeling import IGNORED
 from pipelines.origin import VAL_DIGEST, val_digest
 from pipelines.sections import Promote
 from pipelines.verdict import Verdict
@@ -213,13 +214,13 @@ def test_a_labeler_is_judged_by_the_masks_of_points(answer: Callable[..., None],
     wrong = result(7, LEFT, 0.9)
     good, undecided, bad = both(), [both()[0], empty], [both()[0], wrong]
     scores = gate.label_scores(labelled, [good, good, undecided, bad])
-    assert scores.by_class(np.ones(4)) == pytest.approx([0.5, (0.5 + 0.5 + 0 - 0.5) / 4])
+    assert scores.by_class(np.ones(4)) == pytest.approx([0.5, (0.5 + 0.5 - IGNORED - 0.5) / 4])
     # Not knowing is better than being wrong.
     answer({1: Answers((good, good, good, bad)), 2: Answers((good, good, good, undecided))})
     one, two = (version(n, "wssis-labeler", student_AP="0.9") for n in (1, 2))
     verdict = examine(two, one, Promote(resamples=100))
     assert passed(verdict) == ALL_OK
-    assert verdict.numbers["gain"] == pytest.approx(0.5 / 4 / 2)
+    assert verdict.numbers["gain"] == pytest.approx((0.5 - IGNORED) / 4 / 2)
     assert passed(examine(one, two, Promote(resamples=100)))["gain"] is False
 
 

@@ -172,9 +172,8 @@ def test_the_stage_registers_what_was_measured_once(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(value))
     params = load_params(root / "params.yaml")
-    stage = Stage(
-        "register", params.model_copy(update={"tune": params.tune.model_copy(update={"use_tuned": False})})
-    )
+    untuned = params.tune_pseudo.model_copy(update={"use_tuned": False})
+    stage = Stage("register", params.model_copy(update={"tune_pseudo": untuned}))
     stage.tracker.run_id = run_id
     register(stage)
     register(stage)
