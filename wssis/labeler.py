@@ -35,6 +35,8 @@ class Labeler:
         rules: see `PseudoRules`.
         flips: "none", "horizontal" or "all": views of the image that the teacher is asked about; those that
             it was trained on.
+        own_point: whether a mask's own point counts in level choice, see `prompt`; None: unless `parity`.
+        level: ask this level of the pyramid only, for comparison.
     """
 
     def __init__(
@@ -44,9 +46,12 @@ class Labeler:
         resize: ResizeSettings,
         rules: PseudoRules | None = None,
         flips: str = "none",
+        own_point: bool | None = None,
+        level: int | None = None,
     ) -> None:
         self.teacher, self.refiner, self.resize = teacher.eval(), refiner and refiner.eval(), resize
-        self.rules, self.flips = rules or PseudoRules(), flips
+        self.rules, self.flips, self.level = rules or PseudoRules(), flips, level
+        self.own_point = not teacher.settings.parity if own_point is None else own_point
 
     def label(self, image: Tensor, points: Tensor, labels: Tensor, ids: Tensor | None = None) -> Instances:
         """One mask or ignore region a point; see `propose` and `decide`."""
@@ -65,7 +70,9 @@ class Labeler:
         device = self.teacher.backbone.mean.device
         image, inputs = image.to(device), (points.to(device), labels.to(device))
         size = (int(image.shape[1]), int(image.shape[2]))
-        rough, rough_size, score = rough_masks(self.teacher, self.resize, image, *inputs, self.flips)
+        rough, rough_size, score = rough_masks(
+            self.teacher, self.resize, image, *inputs, self.flips, self.own_point, self.level
+        )
         rough = rough.half()
         refined, windows = None, torch.zeros((len(points), 4))
         if self.refiner is not None and len(points):
@@ -109,7 +116,14 @@ def refine_all(
 
 @torch.inference_mode()
 def rough_masks(
-    teacher: SOLOv2, resize: ResizeSettings, image: Tensor, points: Tensor, labels: Tensor, flips: str
+    teacher: SOLOv2,
+    resize: ResizeSettings,
+    image: Tensor,
+    points: Tensor,
+    labels: Tensor,
+    flips: str,
+    own_point: bool,
+    level: int | None = None,
 ) -> tuple[Tensor, tuple[float, float], Tensor]:
     """The teacher's answer to points, see `Proposals`: the mean over flipped views of the image.
 
@@ -123,14 +137,13 @@ def rough_masks(
     batch = teacher.preprocess([resize_image(image, resize)])
     views = VIEWS[flips]
     raw = teacher(torch.cat([batch.flip(view) for view in views]))
-    own = not teacher.settings.parity
     inputs = resize_points(points, resize, height, width)
     total = weights = scores = torch.zeros((), device=points.device)
     for index, view in enumerate(views):
         x, y = inputs.unbind(1)
         x = raw.image_size[1] - x if 3 in view else x
         y = raw.image_size[0] - y if 2 in view else y
-        answer = prompt(raw, index, torch.stack([x, y], 1), labels, own_point=own)
+        answer = prompt(raw, index, torch.stack([x, y], 1), labels, own_point=own_point, level=level)
         weight = answer.score.square().clamp(min=1e-12)[:, None, None]
         # (N, h, w) has its rows and columns one dimension before those of the batch.
         total = total + answer.probs.flip([side - 1 for side in view]) * weight

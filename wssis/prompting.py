@@ -110,6 +110,7 @@ def prompt(
     mask_threshold: float = 0.5,
     own_point: bool = True,
     neighbours: int = 0,
+    level: int | None = None,
 ) -> Prompted:
     """One mask for each point, from the level that is surest of it.
 
@@ -124,6 +125,7 @@ def prompt(
             probability only tells whether the cell is one that learnt to answer.)
         neighbours: 1 = the 3 x 3 cells round the point's are asked too, for a point off the centre of its
             object (useful with own_point only).
+        level: ask this one only, for comparison.
     """
     candidates = _candidates(raw, points_xy, neighbours)
     # Points share cells, above all at coarse levels: each mask is looked at once.
@@ -138,12 +140,14 @@ def prompt(
         )
     else:
         scores = category * maskness[which]
+    if level is not None:
+        scores[:, torch.arange(scores.shape[1]) != level] = 0
     level_scores, neighbour = _first_max(scores)
-    score, level = _first_max(level_scores)
-    cell = candidates.gather(2, neighbour[:, :, None])[:, :, 0].gather(1, level[:, None])[:, 0]
+    score, best = _first_max(level_scores)
+    cell = candidates.gather(2, neighbour[:, :, None])[:, :, 0].gather(1, best[:, None])[:, 0]
     found = score > 0
     probs = raw.mask_logits(image, cell).sigmoid_().mul_(found[:, None, None])
-    return Prompted(probs, torch.where(found, level, -1), torch.where(found, cell, -1), score, level_scores)
+    return Prompted(probs, torch.where(found, best, -1), torch.where(found, cell, -1), score, level_scores)
 
 
 def _first_max(values: Tensor) -> tuple[Tensor, Tensor]:

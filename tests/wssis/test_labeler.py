@@ -67,6 +67,19 @@ def test_views_make_the_answer_follow_a_flip_of_the_image(labeler: Labeler) -> N
         assert torch.allclose(here, there, atol=2e-3) == same
 
 
+def test_the_papers_rule_and_a_fixed_level_can_be_asked_for(labeler: Labeler) -> None:
+    torch.manual_seed(6)
+    image = torch.randint(0, 255, (3, 64, 96), dtype=torch.uint8)
+    asked = (image, torch.rand(20, 2) * 64, torch.zeros(20, dtype=torch.int64))
+
+    def score(**settings: bool | int) -> torch.Tensor:
+        return Labeler(labeler.teacher, None, ResizeSettings(), **settings).propose(*asked).score
+
+    levels = torch.stack([score(own_point=False, level=level) for level in range(3)])
+    assert torch.equal(levels.amax(0), score(own_point=False))
+    assert not torch.equal(score(), score(own_point=False))
+
+
 def test_rules_can_be_tried_without_a_network(labeler: Labeler) -> None:
     image = torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8)
     points = torch.tensor([[20.0, 20.0], [40.0, 44.0]])

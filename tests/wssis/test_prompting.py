@@ -40,6 +40,15 @@ def test_level_choice_is_category_times_maskness(parity):
     assert torch.equal(out.cell, cell)
 
 
+def test_one_level_alone_can_be_asked(parity):
+    raw, points, classes = parity.raw("point"), parity["point/points_xy"], parity["point/classes"]
+    every = prompt(raw, 0, points, classes, own_point=False)
+    for level in range(len(raw.grids)):
+        out = prompt(raw, 0, points, classes, own_point=False, level=level)
+        assert set(out.level.tolist()) <= {-1, level}
+        assert torch.equal(out.score, every.level_scores[:, level])
+
+
 @pytest.mark.parametrize("run", ["mask_nms", "matrix_nms", "mask_nms_resized"])
 def test_paper_prompt_drops_points_as_the_paper_does(parity, run):
     settings = DecodeSettings(
