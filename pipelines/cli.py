@@ -100,6 +100,10 @@ def build_parser() -> Parser:
     command.add_argument("--port", type=int, default=8080, help="of the dashboard; default 8080")
     command.set_defaults(run=tune)
 
+    command = commands.add_parser("compare", help="students on labels of different origin, as a table")
+    command.add_argument("--dry", action="store_true", help="only say which stages would run")
+    command.set_defaults(run=compare)
+
     command = commands.add_parser("ui", help="MLflow's pages on this machine: runs, pictures, models")
     command.add_argument("--port", type=int, default=5000, help="default 5000")
     command.add_argument("--read-only", action="store_true", help="refuse every change")
@@ -249,6 +253,14 @@ def tune(options: argparse.Namespace) -> None:
     from pipelines.tuning_workers import tune
 
     return tune(options.study, options.workers)
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Run the comparison of `params.yaml`, section compare."""
+    from pipelines.comparing.command import compare as run_comparison
+
+    if code := run_comparison(options.dry):
+        raise SystemExit(code)
 
 
 def ui(options: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 The workspace of `dvc repro` is the project; that of a queued experiment is a copy of it under
 `.dvc/tmp/exps/`. What outlives both (the MLflow store, a person's own data) lies in `project_root()`.
+A cell of `wssis compare` is a small workspace inside one of them, in which stages find the same paths.
 """
 
 from __future__ import annotations
@@ -72,6 +73,24 @@ REPORT_HTML = REPORT / "index.html"
 REPORT_SUMMARY = REPORT / "summary.md"
 REPORT_EXAMPLE = REPORT / "example.png"
 
+# compare: a cell for each fraction of strong images and seed, and what it came to
+COMPARE_YAML = Path("compare/dvc.yaml")
+COMPARE_CELLS = Path("compare/work")
+COMPARE_MEASURED = Path("compare/measured")
+COMPARE_RESULTS = Path("compare/results.json")
+COMPARE_AP = Path("compare/ap.csv")
+COMPARE_THRESHOLDS = Path("compare/thresholds.csv")
+COMPARE_DOC = Path("docs/compare.md")
+COMPARE_BY_FRACTION = Path("docs/images/compare_fraction.png")
+COMPARE_BY_HOURS = Path("docs/images/compare_hours.png")
+COMPARE_SWEEP = Path("docs/images/compare_thresholds.png")
+
+# in a cell, beside what the pipeline's own stages write there: a file or folder a row
+ROW_LABELS = Path("data/labels")
+ROW_MODELS = Path("models/rows")
+ROW_PLOTS = Path("plots/rows")
+THRESHOLDS = Path("tuned/thresholds.json")
+
 # in the folder of a registered model, beside its networks
 DECODE_FILE = "decode.json"
 RULES_FILE = "rules.json"
@@ -84,12 +103,24 @@ SCRATCH = Path(".scratch")
 OPTUNA_JOURNAL = SCRATCH / "optuna.journal"
 
 
+def cell(folder: Path | None = None) -> str:
+    """Name of the cell of `wssis compare` that a folder (the current one) is, "" if it is none."""
+    folder = (folder or Path.cwd()).resolve()
+    return folder.name if folder.parts[-3:-1] == COMPARE_CELLS.parts else ""
+
+
+def dvc_workspace(folder: Path | None = None) -> Path:
+    """The folder that DVC's paths start from: the current one, or that which holds the cell."""
+    folder = (folder or Path.cwd()).resolve()
+    return folder.parents[2] if cell(folder) else folder
+
+
 def project_root(workspace: Path | None = None) -> Path:
     """The project's own folder, also from the workspace of a queued or temporary experiment.
 
     `workspace` is the current folder unless given; the result is absolute.
     """
-    folder = (workspace or Path.cwd()).resolve()
+    folder = dvc_workspace(workspace)
     for parent in (folder, *folder.parents):
         if parent.parts[-3:] == (".dvc", "tmp", "exps"):
             return parent.parents[2]
@@ -98,7 +129,7 @@ def project_root(workspace: Path | None = None) -> Path:
 
 def in_queued_experiment(workspace: Path | None = None) -> bool:
     """True in the workspace copy that DVC makes for a queued or temporary experiment."""
-    folder = (workspace or Path.cwd()).resolve()
+    folder = dvc_workspace(workspace)
     return project_root(folder) != folder
 
 

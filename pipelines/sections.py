@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -187,6 +187,38 @@ class Promote(Section):
     resamples: Annotated[int, Field(ge=100)] = 1000
 
 
+Row = Literal[
+    "strong_only", "predicted", "image_level", "fixed_level", "adaptive_level", "refined", "ours", "oracle"
+]
+
+
+class Compare(Section):
+    """What `wssis compare` sets side by side; `seed` and `split.strong` have no part in it.
+
+    Attributes:
+        fractions: values of `split.strong`.
+        seeds: values of `seed`; the table has their mean and standard deviation.
+        rows: labels that a student is trained on, see `pipelines/comparing/rows.py`.
+        iterations: of each training, in place of its own number where that is larger; null: its own.
+        class_seconds: a person's work to say of one class whether an image shows it (Bearman et al., ECCV
+            2016: 1 s), for the hours of `image_level`.
+    """
+
+    fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.05, 0.1, 0.2, 0.5)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    rows: Annotated[tuple[Row, ...], Field(min_length=1)] = get_args(Row)
+    iterations: Count | None = None
+    class_seconds: Seconds = 1.0
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Compare:
+        for name in ("fractions", "seeds", "rows"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(f"expected each of compare.{name} once")
+        return self
+
+
 class Tracking(Section):
     """Where runs are written in MLflow."""
 
@@ -219,6 +251,7 @@ class Params(Section):
     evaluate: Evaluate
     promote: Promote
     optuna: Optuna
+    compare: Compare
     tracking: Tracking
     prices: Prices
 

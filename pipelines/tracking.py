@@ -19,7 +19,7 @@ import psutil
 from filelock import FileLock
 
 from pipelines import paths
-from pipelines.params import Params, flatten
+from pipelines.params import Params, flatten, load_params
 from pipelines.provenance import PROCESS_TAG, dvc_inputs, dvc_process, process_tags, same_process, still_runs
 from wssis.errors import InputError
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 BATCH = 500  # metrics that are kept back before one write (1000 take 0.1 s, one takes 0.02 s)
 EVERY_S = 10.0
+KIND = "WSSIS_RUN"  # environment variable: what a parent run is named, where it is no plain `dvc repro`
 
 
 class NullTracker:
@@ -95,7 +96,9 @@ class MlflowTracker(NullTracker):
     def headline(self, values: Mapping[str, float]) -> None:
         self.metrics(values)
         if self.parent_id:
+            cell = paths.cell()  # a parent has the figures of many cells
             for name, value in values.items():
+                name = f"{cell}/{name}" if cell else name
                 self._try(self._client.log_metric, self.parent_id, name, float(value))
 
     def tags(self, values: Mapping[str, Any]) -> None:
@@ -173,10 +176,13 @@ def open_tracker(stage: str, params: Params, sections: tuple[str, ...]) -> Mlflo
         dvc = dvc_process()
         parent_id = _parent_run(client, experiment, dvc, params) if dvc else None
         tags = process_tags(psutil.Process()) | {"wssis.stage": stage}
+        cell = paths.cell()
+        if cell:
+            tags["wssis.cell"] = cell
         if parent_id:
             tags["mlflow.parentRunId"] = parent_id
             client.update_run(parent_id, status="RUNNING")
-        run_id = client.create_run(experiment, tags=tags, run_name=stage).info.run_id
+        run_id = client.create_run(experiment, tags=tags, run_name=f"{stage} {cell}".strip()).info.run_id
     except InputError:
         raise
     except Exception as error:
@@ -249,10 +255,16 @@ def _parent_run(client: MlflowClient, experiment: str, dvc: psutil.Process, para
             if same_process(run.data.tags, dvc) and "mlflow.parentRunId" not in run.data.tags:
                 return run.info.run_id
         _end_dead_runs(client, experiment)
-        name = os.environ.get("DVC_EXP_NAME") or time.strftime("repro %Y-%m-%d %H:%M:%S")
+        kind = os.environ.get(KIND, "repro")
+        name = os.environ.get("DVC_EXP_NAME") or f"{kind} {time.strftime('%Y-%m-%d %H:%M:%S')}"
         run_id = client.create_run(experiment, tags=tags, run_name=name).info.run_id
-        _log_params(client, run_id, flatten(params))
+        _log_params(client, run_id, flatten(project_params(params)))
     return run_id
+
+
+def project_params(params: Params) -> Params:
+    """Params of the whole pipeline: in a cell of `wssis compare`, not those of the cell."""
+    return load_params(paths.dvc_workspace() / paths.PARAMS) if paths.cell() else params
 
 
 def _end_dead_runs(client: MlflowClient, experiment: str) -> None:

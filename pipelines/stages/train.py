@@ -39,17 +39,22 @@ def teacher(stage: Stage) -> None:
         validate(stage, model, step)
 
 
-def student(stage: Stage) -> None:
-    """Train on all images with masks, the held-out ones too, and on the pseudo-labelled ones.
+def student(
+    stage: Stage,
+    labels: Path = paths.LABELS,
+    folder: Path = paths.STUDENT,
+    plot: Path = paths.PLOT_STUDENT,
+) -> None:
+    """Train on all images with masks, the held-out ones too, and on the pseudo-labelled ones in `labels`.
 
     Choices are behind us: nothing is chosen on the held-out images from here on.
     """
     settings = stage.params.student
-    strong, holdout, weak = (stage.load(path) for path in (paths.STRONG, paths.HOLDOUT, paths.LABELS))
+    strong, holdout, weak = (stage.load(path) for path in (paths.STRONG, paths.HOLDOUT, labels))
     repeats = [settings.strong_repeats, settings.strong_repeats, 1]
     sources = [strong, holdout, weak]
-    result = train(stage, stage.params.model, sources, repeats, settings.train, paths.PLOT_STUDENT)
-    save(stage, result.model, strong, paths.STUDENT, settings.train.iterations)
+    result = train(stage, stage.params.model, sources, repeats, settings.train, plot)
+    save(stage, result.model, strong, folder, settings.train.iterations)
 
 
 def strong_only(stage: Stage) -> None:

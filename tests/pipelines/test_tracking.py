@@ -137,6 +137,27 @@ def test_stages_of_one_dvc_command_share_a_parent(project: Path, monkeypatch: py
     assert len(runs()) == 3
 
 
+def test_a_cell_is_told_apart_under_one_parent(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "dvc_process", lambda: psutil.Process())
+    monkeypatch.setenv(tracking.KIND, "compare")
+    (project / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    folder = project / "compare/work/0.05-3"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    values = PARAMS.model_copy(update={"seed": 3})
+    tracker = open_tracker("split", values, ("seed",))
+    tracker.headline({"label_hours": 2.0})
+    tracker.close()
+    client = open_store()
+    assert not (folder / "mlflow.db").exists()
+    child, parent = client.get_run(tracker.run_id), client.get_run(str(tracker.parent_id))
+    assert (child.info.run_name, child.data.tags["wssis.cell"]) == ("split 0.05-3", "0.05-3")
+    assert child.data.params == {"seed": "3"}
+    assert parent.info.run_name.startswith("compare ")
+    assert parent.data.metrics == {"0.05-3/label_hours": 2.0}
+    assert parent.data.params["seed"] == str(PARAMS.seed)
+
+
 def test_another_dvc_command_is_another_parent_and_dead_runs_end(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,35 @@
+"""evaluate: AP of a row's student on `val`, its labels counted and priced."""
+
+import json
+import sys
+
+from pipelines import paths
+from pipelines.comparing.rows import label_hours, run_row
+from pipelines.labeling import predicted_results
+from pipelines.models import load_predictor
+from pipelines.stage import Stage
+from wssis.files import write_json
+from wssis.metrics import results_ap
+
+
+def evaluate(stage: Stage, row: str) -> None:
+    """Write AP, number of masks on weak images, and labelling hours."""
+    settings = stage.params.evaluate
+    val, points = stage.load(paths.PREPARED_VAL), stage.load(paths.POINTS)
+    folder = paths.ROW_MODELS / row
+    predictor, _ = load_predictor(folder, settings.decode, settings.batch_size, stage.device)
+    scores = results_ap(val, predicted_results(predictor, val, row), settings.decode.max_detections)
+    ledger = json.loads(paths.LEDGER.read_text())
+    seconds = stage.params.compare.class_seconds
+    hours = label_hours(row, ledger, len(points.images), points.num_classes, seconds)
+    masks = stage.load(paths.ROW_LABELS / f"{row}.json").num_objects
+    measured = {**scores, "masks": masks, "label_hours": round(hours, 6)}
+    write_json(
+        paths.dvc_workspace() / paths.COMPARE_MEASURED / paths.cell() / f"{row}.json", measured, indent=2
+    )
+    stage.tracker.headline({f"{row}/{name}": value for name, value in measured.items()})
+    stage.say(f"AP {scores['AP']:.3f}, {masks} masks on weak images, {hours:.2f} h of labelling")
+
+
+if __name__ == "__main__":
+    sys.exit(run_row("evaluate", evaluate, ("evaluate", "compare")))

@@ -1,0 +1,58 @@
+"""prompted: one mask a point by the paper's rule, one view, no refiner: of a fixed or of the surest level.
+
+The fixed level is the one whose masks are best on the held-out strong images.
+"""
+
+import sys
+from dataclasses import replace
+
+import torch
+
+from pipelines import paths
+from pipelines.comparing.rows import PAPER_RULES
+from pipelines.labeling import labelled, proposals
+from pipelines.models import Saved, load_solov2
+from pipelines.stage import Stage, run
+from wssis.data.coco import CocoData, save_coco
+from wssis.labeler import Labeler
+from wssis.metrics import mask_iou
+from wssis.rules import decide
+
+
+def prompted(stage: Stage) -> None:
+    """Write labels of both rows."""
+    teacher = load_solov2(paths.TEACHER, stage.device)
+    holdout, points = stage.load(paths.HOLDOUT), stage.load(paths.POINTS)
+    levels = len(teacher.model.settings.sources)
+    ious = [held_out_iou(by_level(teacher, level), holdout) for level in range(levels)]
+    level = max(range(levels), key=ious.__getitem__)
+    stage.say(f"fixed level {level}: IoU on held-out images {', '.join(f'{iou:.3f}' for iou in ious)}")
+    stage.tracker.metrics({f"holdout/iou_level_{n}": iou for n, iou in enumerate(ious)})
+    for row, labeler in (
+        ("fixed_level", by_level(teacher, level)),
+        ("adaptive_level", by_level(teacher, None)),
+    ):
+        images = tuple(
+            labelled(r, decide(given, PAPER_RULES)) for r, given in proposals(labeler, points, row)
+        )
+        save_coco(replace(points, images=images, path=None), paths.ROW_LABELS / f"{row}.json")
+
+
+def by_level(teacher: Saved, level: int | None) -> Labeler:
+    """The paper's labeler without refiner; None: the level with the best score, point by point."""
+    return Labeler(teacher.model, None, teacher.resize, PAPER_RULES, own_point=False, level=level)
+
+
+def held_out_iou(labeler: Labeler, holdout: CocoData) -> float:
+    """Mean IoU of the masks of held-out points; 0 without one."""
+    ious = [torch.zeros(0)]
+    for record, given in proposals(labeler, holdout, "holdout"):
+        found, truth = decide(given, PAPER_RULES), record.instances()
+        if truth.masks is not None and found.masks is not None and len(truth):
+            ious.append(mask_iou(found.masks, truth.masks))
+    together = torch.cat(ious)
+    return float(together.mean()) if len(together) else 0.0
+
+
+if __name__ == "__main__":
+    sys.exit(run("prompted", prompted, ()))

@@ -1,0 +1,60 @@
+"""`wssis compare`: what it asks DVC for, and how it ends."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipelines import cli, paths
+from pipelines.comparing import command
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A project in which calls of DVC are noted and not made; the first item is the code they end with."""
+    (tmp_path / "compare").mkdir()
+    for name in (paths.PARAMS, paths.COMPARE_YAML):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    monkeypatch.chdir(tmp_path)
+    noted: list[Any] = [0]
+
+    def run(words: list[str], env: dict[str, str], check: bool) -> SimpleNamespace:
+        noted.append((words[1:], env["WSSIS_RUN"]))
+        return SimpleNamespace(returncode=noted[0])
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return noted
+
+
+def test_it_asks_for_the_table_and_shows_it(calls: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    paths.COMPARE_DOC.parent.mkdir()
+    paths.COMPARE_DOC.write_text("text\n\n## Mask AP\n\n| a |\n")
+    assert cli.main(["compare"]) == 0
+    assert calls[1:] == [(["-m", "dvc", "repro", "compare/dvc.yaml:table"], "compare")]
+    assert capsys.readouterr().out.splitlines()[-2:] == ["## Mask AP", "| a |"]
+    assert cli.main(["compare", "--dry"]) == 0
+    assert calls[2][0] == ["-m", "dvc", "repro", "--dry", "compare/dvc.yaml:table"]
+
+
+def test_it_ends_with_one_where_a_stage_failed(calls: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    calls[0] = 255
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["compare"])
+    assert stopped.value.code == 1
+    assert "what is done is kept" in capsys.readouterr().err
+
+
+def test_wrong_input_asks_for_nothing(calls: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    paths.PARAMS.write_text(paths.PARAMS.read_text().replace("seeds: [0]", "seeds: [-1]"))
+    assert cli.main(["compare"]) == 2
+    paths.COMPARE_YAML.unlink()
+    assert cli.main(["compare"]) == 2
+    assert capsys.readouterr().err.count("\n") == 2
+    assert calls == [0]
+    assert command.TARGET == "compare/dvc.yaml:table"
