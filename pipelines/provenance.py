@@ -105,15 +105,17 @@ def dvc_outs(entries: Iterable[dict[str, Any]]) -> dict[str, str]:
 def dep_digests(stage: str) -> dict[str, str]:
     """Digest of the content of each of a stage's deps, as dvc.yaml lists them: {path: sha256}.
 
-    Unlike `dvc_inputs` it reads the files as they are, and code, too: that which runs.
+    Unlike `dvc_inputs` it reads the files as they are, and code, too: that which runs. In a cell of
+    `wssis compare` the same stage has the cell's files.
 
     Raises:
         InputError: one is missing.
     """
-    if not paths.DVC_YAML.exists():
-        raise InputError("does not exist", where=paths.DVC_YAML, remedy="Run it in the project's folder")
+    listed = paths.dvc_workspace() / paths.DVC_YAML
+    if not listed.exists():
+        raise InputError("does not exist", where=listed, remedy="Run it in the project's folder")
     found = {}
-    for dep in read_lock(paths.DVC_YAML)["stages"][stage]["deps"]:
+    for dep in read_lock(listed)["stages"][stage]["deps"]:
         is_code = dep.split("/")[0] in ("wssis", "pipelines")
         path = Path(__file__).parents[1] / dep if is_code else Path(dep)
         if not path.exists():

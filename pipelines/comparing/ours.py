@@ -15,4 +15,4 @@ def ours(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run("ours", ours, ("pseudo", "tune")))
+    sys.exit(run("ours", ours, ("pseudo", "tune_pseudo")))

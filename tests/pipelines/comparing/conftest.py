@@ -15,6 +15,8 @@ from pipelines.stages.prepare import prepare
 from pipelines.stages.refiner import refiner
 from pipelines.stages.rough import rough
 from pipelines.stages.train import teacher
+from pipelines.stages.tune_pseudo import tune_pseudo
+from pipelines.stages.tune_refiner import tune_refiner
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -28,7 +30,7 @@ def labelled_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params["model"] |= {"pretrained": False, "fpn_channels": 16, "head_channels": 16, "mask_channels": 8}
     params["augment"] |= {"crop": 64}
     params["refiner"]["model"] |= {"pretrained": False, "width": 8, "crop": 32}
-    params["tune"] |= {"use_tuned": False}
+    params["tune_pseudo"] |= {"n_trials": 2}
     params["compare"] |= {"fractions": [0.5], "seeds": [3], "iterations": 2}
     for section in ("teacher", "refiner", "student"):
         params[section]["train"] |= {"batch_size": 2}
@@ -36,10 +38,11 @@ def labelled_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as context:
         context.chdir(folder)
         write_yaml(paths.PARAMS, params)
+        shutil.copy(ROOT / paths.DVC_YAML, ".")
         prepare(Stage("prepare", load_params()))
         cell.enter(0.5, 3)
         here = Stage("test", load_params())
-        for work in (split.split, teacher, rough, refiner):
+        for work in (split.split, teacher, rough, tune_refiner, refiner, tune_pseudo):
             work(here)
         for work in (predicted.predicted, prompted.prompted, refined.refined, ours.ours, oracle.oracle):
             work(here)
