@@ -22,7 +22,7 @@ from pipelines import paths
 from pipelines.labeling import prompts
 from pipelines.origin import VAL_DIGEST
 from pipelines.progress import Meter
-from pipelines.tracking import store_uri
+from pipelines.store import store_uri
 from pipelines.versions import Version
 from wssis.data.coco import Annotation, CocoData, ImageRecord
 from wssis.errors import InputError

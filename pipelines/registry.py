@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import paths
-from pipelines.tracking import open_store, store_uri
+from pipelines.store import open_store, store_uri
 from wssis.errors import InputError
 from wssis.settings import DecodeSettings, PseudoRules
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from filelock import FileLock
 
 from pipelines import paths
 from pipelines.params import Params, flatten, load_params
 from pipelines.provenance import PROCESS_TAG, dvc_inputs, dvc_process, process_tags, same_process, still_runs
+from pipelines.store import open_store, store_lock, store_uri
 from wssis.errors import InputError
 
 if TYPE_CHECKING:
@@ -195,42 +195,6 @@ def open_tracker(stage: str, params: Params, sections: tuple[str, ...]) -> Mlflo
     tracker.params({name: value for s in sections for name, value in flatten(getattr(params, s), s).items()})
     _log_inputs(client, run_id, dvc_inputs(stage))
     return tracker
-
-
-def open_store() -> MlflowClient:
-    """The project's store, made on first use; safe with several processes, also if one is killed."""
-    from mlflow.tracking.client import MlflowClient
-
-    root = paths.project_root()
-    store = root / paths.STORE
-    if not store.exists():
-        with store_lock(root):
-            if not store.exists():
-                _create_store(store, root / paths.MLRUNS)
-    return MlflowClient(store_uri(), store_uri())
-
-
-def store_uri() -> str:
-    """The project's store as MLflow names it."""
-    return f"sqlite:///{paths.project_root() / paths.STORE}"
-
-
-def store_lock(root: Path) -> FileLock:
-    """Held by whoever makes the store or looks for, and makes, a parent run."""
-    (root / paths.SCRATCH).mkdir(exist_ok=True)
-    return FileLock(root / paths.SCRATCH / "mlflow.lock")
-
-
-def _create_store(store: Path, artifacts: Path) -> None:
-    """Make the tables in a temporary file and rename it: half a store would stay broken for good."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    temporary = store.with_suffix(".db.new")
-    temporary.unlink(missing_ok=True)
-    SqlAlchemyStore(f"sqlite:///{temporary}", artifacts.as_uri()).engine.dispose()
-    with open(temporary, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, store)
 
 
 def _experiment(client: MlflowClient, name: str) -> str:

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pipelines import paths
-from pipelines.tracking import open_store, store_uri
+from pipelines.store import open_store, store_uri
 from wssis.errors import InputError
 
 if TYPE_CHECKING:

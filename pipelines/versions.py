@@ -13,7 +13,7 @@ from typing import Any
 from pipelines import paths
 from pipelines.params import read_yaml
 from pipelines.registry import CONTENT_TAG, local_folder
-from pipelines.tracking import open_store
+from pipelines.store import open_store
 from wssis.errors import InputError
 
 URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>[0-9]+))")

@@ -10,7 +10,7 @@ from pipelines import origin, paths, registry
 from pipelines.params import rules_in_force
 from pipelines.provenance import dvc_inputs
 from pipelines.stage import Stage, run
-from pipelines.tracking import open_store
+from pipelines.store import open_store
 from wssis.files import write_json
 
 

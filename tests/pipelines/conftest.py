@@ -10,10 +10,10 @@ import pytest
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh mlflow.db."""
-    from pipelines import tracking
+    from pipelines.store import create_store
 
     folder = tmp_path_factory.mktemp("store")
-    tracking._create_store(folder / "mlflow.db", folder / "mlruns")
+    create_store(folder / "mlflow.db", folder / "mlruns")
     return folder / "mlflow.db"
 
 
@@ -60,7 +60,7 @@ def registered(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """
     import shutil
 
-    from pipelines.tracking import open_store
+    from pipelines.store import open_store
 
     monkeypatch.chdir(tmp_path)
     shutil.copy(store, tmp_path / "mlflow.db")

@@ -12,7 +12,7 @@ import torch
 from pipelines import asking, gate, paths, registry, versions
 from pipelines.asking import Answers
 from pipelines.sections import Promote
-from pipelines.tracking import open_store
+from pipelines.store import open_store
 from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, save_coco
 from wssis.settings import DecodeSettings, PseudoRules

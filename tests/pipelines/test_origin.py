@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipelines import origin, paths
 from pipelines.params import load_params, read_lock, read_yaml, write_yaml
-from pipelines.tracking import open_store
+from pipelines.store import open_store
 from wssis.errors import InputError
 
 ROOT = Path(__file__).parents[2]

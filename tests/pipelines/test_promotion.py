@@ -97,7 +97,7 @@ def test_unknown_versions_and_no_candidate_are_named(registered: Path) -> None:
         go(7)
     with pytest.raises(InputError, match=r"models:/wssis-labeler.*none.*dvc repro"):
         promote("wssis-labeler", None, Promote(), examine=verdict(GOOD))
-    from pipelines.tracking import open_store
+    from pipelines.store import open_store
 
     open_store().delete_registered_model_alias(NAME, "candidate")
     with pytest.raises(InputError, match="alias candidate"):
@@ -193,7 +193,7 @@ def test_a_kill_between_the_moves_is_made_good_by_the_next_command(
 
 
 def test_a_move_to_a_version_that_was_deleted_since_is_dropped(registered: Path) -> None:
-    from pipelines.tracking import open_store
+    from pipelines.store import open_store
 
     go(1)
     line = promotion.record("promoted", versions.find(NAME, 2), versions.find(NAME, 1), "")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import paths, registry
-from pipelines.tracking import open_store
+from pipelines.store import open_store
 from wssis.errors import InputError
 from wssis.settings import DecodeSettings, PseudoRules
 

@@ -14,7 +14,8 @@ import pytest
 
 from pipelines import paths, provenance, tracking
 from pipelines.params import load_params
-from pipelines.tracking import NullTracker, open_store, open_tracker
+from pipelines.store import open_store
+from pipelines.tracking import NullTracker, open_tracker
 
 ROOT = Path(__file__).parents[2]
 PARAMS = load_params(ROOT / "params.yaml")

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from pipelines import ui
-from pipelines.tracking import open_store
+from pipelines.store import open_store
 from wssis.errors import InputError
 
 ROOT = Path(__file__).parents[2]
