@@ -1,0 +1,17 @@
+"""What annotation tools export: one reader a format.
+
+A reader is a function of a file or folder and `Options`; it yields a `LabelledImage` for every image that the
+source names. It raises `InputError` that names file and record for anything that it does not understand, and
+nothing else whatever the file holds. Another format is another module and a line in `READERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from wssis.data.formats.labels import LabelledImage, Options
+
+Reader = Callable[[Path, Options], Iterator[LabelledImage]]
+
+READERS: dict[str, Reader] = {}
