@@ -23,12 +23,13 @@ from wssis.settings import DecodeSettings, PseudoRules, ResizeSettings
 
 @dataclass(frozen=True)
 class Saved:
-    """A SOLOv2, the scale and flips that it was trained at, and its classes with the ids of the data set."""
+    """A SOLOv2, the scale and flips that it was trained at, its classes with their ids, its steps."""
 
     model: SOLOv2
     resize: ResizeSettings
     flips: str
     categories: tuple[Category, ...]
+    step: int = 0
 
     @property
     def views(self) -> str:
@@ -57,7 +58,7 @@ def load_solov2(folder: str | Path, device: str = "cpu") -> Saved:
             where=Path(folder) / "model.json",
             remedy="Train again with `dvc repro`",
         ) from error
-    return Saved(model.to(device), resize, flips, categories)
+    return Saved(model.to(device), resize, flips, categories, int(meta.extra.get("step", 0)))
 
 
 def load_predictor(

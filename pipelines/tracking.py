@@ -25,6 +25,7 @@ from wssis.errors import InputError
 
 if TYPE_CHECKING:
     from mlflow.tracking.client import MlflowClient
+    from torch import Tensor
 
 BATCH = 500  # metrics that are kept back before one write (1000 take 0.1 s, one takes 0.02 s)
 EVERY_S = 10.0
@@ -50,6 +51,9 @@ class NullTracker:
 
     def file(self, path: str | Path, folder: str = "") -> None:
         """Keep a copy of a file or folder with the run."""
+
+    def picture(self, key: str, picture: Tensor, step: int = 0) -> None:
+        """Keep a picture (3, H, W) uint8 with the pipeline's run; the UI lines up a key by step and run."""
 
     def child(
         self,
@@ -108,6 +112,10 @@ class MlflowTracker(NullTracker):
     def file(self, path: str | Path, folder: str = "") -> None:
         log = self._client.log_artifacts if Path(path).is_dir() else self._client.log_artifact
         self._try(log, self.run_id, str(path), folder or None)
+
+    def picture(self, key: str, picture: Tensor, step: int = 0) -> None:
+        pixels = picture.permute(1, 2, 0).contiguous().numpy()
+        self._try(self._client.log_image, self.parent_id or self.run_id, pixels, key=key, step=step)
 
     def child(
         self,

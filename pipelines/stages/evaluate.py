@@ -4,13 +4,15 @@ import json
 import sys
 from collections import Counter
 
+from torch import Tensor
+
 from pipelines import paths
 from pipelines.curves import write_csv
 from pipelines.labeling import predicted_results
-from pipelines.models import load_predictor
+from pipelines.models import load_predictor, load_solov2
 from pipelines.pictures import save_picture, stack
 from pipelines.stage import Stage, run
-from wssis.data.coco import CocoData
+from wssis.data.coco import CocoData, ImageRecord
 from wssis.data.images import read_image
 from wssis.draw import draw_instances, side_by_side
 from wssis.files import write_json
@@ -22,6 +24,14 @@ MODELS = (
     ("strong_only", paths.STRONG_ONLY, paths.METRICS_STRONG_ONLY),
     ("student", paths.STUDENT, paths.METRICS_STUDENT),
 )
+
+NETWORKS = (
+    ("teacher", paths.TEACHER_EARLY),
+    ("teacher", paths.TEACHER_LATE),
+    *((name, folder) for name, folder, _ in MODELS),
+)
+LINED_UP = 4  # images
+DRAWN_FROM = 0.3  # score; below, pictures are a clutter
 
 
 def evaluate(stage: Stage) -> None:
@@ -54,6 +64,23 @@ def evaluate(stage: Stage) -> None:
     stage.tracker.headline({**summary, "teacher_AP": scores["teacher"]["AP"]})
     draw_predictions(predictor, val, settings.pictures)
     stage.tracker.file(paths.PICTURE_PREDICTIONS, "pictures")
+    if stage.tracker.run_id is not None:
+        line_up(stage, val)
+
+
+def line_up(stage: Stage, val: CocoData) -> None:
+    """Keep every network's predictions on the same few images, by step, for the UI to line up."""
+    records = shown(val, LINED_UP)
+    pictures = [read_image(val.image_dir, record.file_name, record.size) for record in records]
+    for record, picture in zip(records, pictures, strict=True):
+        truth = draw_instances(picture, record.instances(), val.class_names)
+        stage.tracker.picture(f"val {record.id}/truth", truth)
+    for name, folder in NETWORKS:
+        saved = load_solov2(folder, stage.device)
+        predictor = Predictor(saved.model, saved.resize, stage.params.evaluate.decode, batch_size=1)
+        for record, picture in zip(records, pictures, strict=True):
+            drawn = draw_found(predictor, picture, val)
+            stage.tracker.picture(f"val {record.id}/{name}", drawn, saved.step)
 
 
 def objects_of(data: CocoData) -> dict[str, int]:
@@ -65,16 +92,26 @@ def objects_of(data: CocoData) -> dict[str, int]:
 def draw_predictions(predictor: Predictor, val: CocoData, count: int) -> None:
     """The student's predictions beside the truth, on the first images that show an object."""
     strips = []
-    for record in [image for image in val.images if image.objects][: max(count, 1)]:
+    for record in shown(val, max(count, 1)):
         picture = read_image(val.image_dir, record.file_name, record.size)
-        found = predictor.predict([picture])[0]
-        assert found.scores is not None
         panels = [
             draw_instances(picture, record.instances(), val.class_names),
-            draw_instances(picture, found[found.scores > 0.3], val.class_names),
+            draw_found(predictor, picture, val),
         ]
         strips.append(side_by_side(panels, ["truth", "student"]))
     save_picture(stack(strips), paths.PICTURE_PREDICTIONS)
+
+
+def shown(val: CocoData, count: int) -> list[ImageRecord]:
+    """The first images that show an object: the same ones in every run on the same data."""
+    return [image for image in val.images if image.objects][:count]
+
+
+def draw_found(predictor: Predictor, picture: Tensor, val: CocoData) -> Tensor:
+    """A picture with what a network finds in it."""
+    found = predictor.predict([picture])[0]
+    assert found.scores is not None
+    return draw_instances(picture, found[found.scores > DRAWN_FROM], val.class_names)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from pipelines import paths, provenance, tracking
 from pipelines.params import load_params
@@ -51,6 +52,7 @@ def test_null_tracker_has_every_method_of_tracking() -> None:
     null.headline({"a": 1.0})
     null.tags({"a": "b"})
     null.file("nowhere")
+    null.picture("a", torch.zeros(3, 2, 2, dtype=torch.uint8))
     null.child("a", {}, [], {}, (0.0, 1.0))
     null.close("error")
     assert null.run_id is None
@@ -127,6 +129,8 @@ def test_stages_of_one_dvc_command_share_a_parent(project: Path, monkeypatch: py
     first.close()
     second = open_tracker("evaluate", PARAMS, ())
     second.headline({"student_AP": 0.5})
+    for step in (1, 2):
+        second.picture("val 7/teacher", torch.zeros(3, 4, 5, dtype=torch.uint8), step)
     second.close()
     assert first.parent_id == second.parent_id
     parent = client.get_run(first.parent_id)
@@ -136,6 +140,10 @@ def test_stages_of_one_dvc_command_share_a_parent(project: Path, monkeypatch: py
     for child in (first, second):
         assert client.get_run(child.run_id).data.tags["mlflow.parentRunId"] == first.parent_id
     assert len(runs()) == 3
+    # MLflow's own names of pictures, by which its UI lines them up: key, step.
+    kept = sorted(item.path for item in client.list_artifacts(first.parent_id, "images"))
+    pictures = [name for name in kept if name.endswith(".png")]
+    assert ["val 7~teacher+step+1" in pictures[0], "val 7~teacher+step+2" in pictures[1]] == [True, True]
 
 
 def test_a_cell_is_told_apart_under_one_parent(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
