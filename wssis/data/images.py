@@ -105,6 +105,13 @@ def check_image(
         return _check_size(image, path, expected_hw)
 
 
+def read_header(data_dir: str | Path, file_name: str) -> tuple[tuple[int, int], int]:
+    """Upright (H, W) of an image, and its EXIF orientation 1..8 (1: stored upright); as `check_image`."""
+    path = image_path(data_dir, file_name)
+    with _opened(path) as image:
+        return _check_size(image, path, None), _orientation(image)
+
+
 def image_digest(path: str | Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
     with open(path, "rb") as file:
@@ -180,9 +187,7 @@ def _check_size(
     width, height = image.size
     if width * height > max_pixels:
         raise _too_large(path, f"{width} x {height}", max_pixels)
-    turned = False
-    with suppress(Exception):  # damaged EXIF: read_image ignores it, too, or finds the file damaged
-        turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+    turned = _orientation(image) in _TURNED
     if tags := getattr(image, "tag_v2", None):  # Pillow may have turned the size of a TIFF already
         width, height = tags.get(256, width), tags.get(257, height)
     size = (width, height) if turned else (height, width)
@@ -197,6 +202,13 @@ def _check_size(
             else "Correct width and height in the annotations, or put the annotated image there",
         )
     return size
+
+
+def _orientation(image: Image.Image) -> int:
+    found = 1
+    with suppress(Exception):  # damaged EXIF: read_image ignores it, too, or finds the file damaged
+        found = image.getexif().get(ExifTags.Base.Orientation)
+    return found if found in range(1, 9) else 1
 
 
 def _too_large(path: str | Path, found: str, max_pixels: int) -> InputError:

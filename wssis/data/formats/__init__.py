@@ -10,8 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from wssis.data.formats import coco, coco_points, csv
 from wssis.data.formats.labels import LabelledImage, Options
 
 Reader = Callable[[Path, Options], Iterator[LabelledImage]]
 
-READERS: dict[str, Reader] = {}
+READERS: dict[str, Reader] = {
+    "coco": coco.read,
+    "coco-keypoints": coco_points.read_keypoints,
+    "pointsup": coco_points.read_pointsup,
+    "csv": csv.read,
+}

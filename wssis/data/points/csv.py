@@ -22,7 +22,7 @@ def read(path: Path, data: CocoData) -> dict[int, list[tuple[float, float, int]]
     images = {image.file_name: image for image in data.images}
     labels = {name: label for label, name in enumerate(data.class_names)}
     points: dict[int, list[tuple[float, float, int]]] = {}
-    for line, (file, x_text, y_text, name) in _rows(path):
+    for line, (file, x_text, y_text, name) in read_rows(path):
         record = f"line {line}"
         image = images.get(file.replace("\\", "/"))
         if image is None:
@@ -56,8 +56,16 @@ def read(path: Path, data: CocoData) -> dict[int, list[tuple[float, float, int]]
     return points
 
 
-def _rows(path: Path) -> list[tuple[int, tuple[str, str, str, str]]]:
-    """Line number and the four cells of every row that is not blank."""
+def read_rows(path: Path, optional: tuple[str, ...] = ()) -> list[tuple[int, tuple[str, str, str, str]]]:
+    """Line number and the four cells of every row that is not blank.
+
+    Args:
+        path: the file.
+        optional: columns that may be absent; their cells are empty.
+
+    Raises:
+        InputError: no CSV, or without a column.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
@@ -70,17 +78,17 @@ def _rows(path: Path) -> list[tuple[int, tuple[str, str, str, str]]]:
     rows: list[tuple[int, tuple[str, str, str, str]]] = []
     try:
         header = [cell.strip().lower() for cell in next(reader, [])]
-        if missing := [name for name in COLUMNS if name not in header]:
+        if missing := [name for name in COLUMNS if name not in (*header, *optional)]:
             raise InputError(
                 f"expected the columns {','.join(COLUMNS)}, found no {', '.join(missing)}",
                 where=path,
                 record="line 1",
                 remedy=f"Start the file with {','.join(COLUMNS)}",
             )
-        places = [header.index(name) for name in COLUMNS]
+        places = [header.index(name) if name in header else len(header) for name in COLUMNS]
         for row in reader:
             if any(cell.strip() for cell in row):
-                padded = row + [""] * (len(header) - len(row))
+                padded = [*row[: len(header)], *[""] * (1 + len(header) - len(row))]
                 file, x, y, name = (padded[place].strip() for place in places)
                 rows.append((reader.line_num, (file, x, y, name)))
     except csv.Error as error:

@@ -1,0 +1,68 @@
+"""The classes of an import: those that the labels name, or those of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from wssis.data.coco import Category
+from wssis.errors import InputError
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Category names in the order of their ids, and the class that each name in the labels means."""
+
+    names: tuple[str, ...]
+    meaning: dict[str, int]
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        """Ids from 1."""
+        return tuple(Category(number, name) for number, name in enumerate(self.names, 1))
+
+
+def named(names: Iterable[str]) -> Classes:
+    """Classes of labels: by name, so that the order of the labels is of no matter."""
+    ordered = tuple(sorted(set(names)))
+    return Classes(ordered, {name: place for place, name in enumerate(ordered)})
+
+
+def read_classes(path: str | Path) -> Classes:
+    """Classes of a file of one name a line; `name=other` says that labels named `name` are of the class `other`.
+
+    Ids go by the first line in which a class stands, from 1. Blank lines are skipped.
+
+    Raises:
+        InputError: unreadable, empty, or a name twice.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"expected a file of class names, found what cannot be read ({reason})", where=path
+        ) from error
+    names: list[str] = []
+    meaning: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        source, _, target = (part.strip() for part in line.partition("="))
+        name = target or source
+        if not source or source in meaning or ("=" in line and not target):
+            raise InputError(
+                f"expected each name once, as `name` or `name=class`, found {line.strip()!r}",
+                where=path,
+                record=f"line {number}",
+                remedy="Mend that line",
+            )
+        if name not in names:
+            names.append(name)
+        meaning[source] = names.index(name)
+    for place, name in enumerate(names):  # a class by its own name, where only its other names are lines
+        meaning.setdefault(name, place)
+    if not names:
+        raise InputError("expected class names, found none", where=path, remedy="Write one name a line")
+    return Classes(tuple(names), meaning)

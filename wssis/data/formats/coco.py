@@ -1,0 +1,187 @@
+"""COCO instance JSON, and what wssis itself writes.
+
+======================= ==================================================================================
+images                  `id`, `file_name`; `height`, `width` (pixels, optional)
+categories              `id`, `name`
+annotations             `image_id`, `category_id`, and one or more of:
+  segmentation          polygons `[[x1, y1, x2, y2, …], …]` whose union is the mask;
+                        `{"size": [H, W], "counts": […]}` (runs down the columns, background first), or the
+                        same with compressed `counts` as text
+  bbox                  `[x, y, width, height]`
+  point                 `[x, y]` (ours)
+  box                   `[x, y, width, height]` that a person drew beside or in place of the point (ours)
+annotations, optional   `iscrowd` 0 or 1; `ignore` (a region of which nothing is known); `score` 0…1
+======================= ==================================================================================
+
+Pixels, origin at the top left corner. An image without annotations shows no object. Ids may be texts.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from wssis.data import rle as rle_api
+from wssis.data.formats.fields import Record, load_json, shown
+from wssis.data.formats.labels import Label, LabelledImage, Options, Part
+from wssis.data.rle import Rle
+from wssis.errors import InputError
+
+Point = tuple[float, float]
+PointOf = Callable[[Record], Point | None]
+
+
+def read(source: Path, options: Options) -> Iterator[LabelledImage]:
+    """Images of a COCO file; see `wssis.data.formats`."""
+    return read_with(source, own_point)
+
+
+def read_with(source: Path, point_of: PointOf) -> Iterator[LabelledImage]:
+    """As `read`; `point_of` finds the point of an annotation, None if it has none."""
+    document = Record.of(load_json(source), source, what="COCO JSON with images, annotations, categories")
+    names = _names(document)
+    images = _images(document)
+    groups = _grouped(document, images)
+    document.fields.clear()  # what is read need not stay in memory
+    for key, image in images.items():
+        labels = tuple(_label(record, names, point_of) for record in groups.pop(key))
+        yield LabelledImage(image.text("file_name"), labels, image.size("height", "width"), image.record)
+
+
+def own_point(item: Record) -> Point | None:
+    """The field `point`."""
+    if item.fields.get("point") is None:
+        return None
+    x, y = item.numbers("point", 2)
+    return x, y
+
+
+def _names(document: Record) -> dict[Any, str]:
+    found: dict[Any, str] = {}
+    for place, raw in enumerate(document.array("categories")):
+        item = Record.of(raw, document.where, f"categories[{place}]")
+        key = _key(item, "id")
+        if key in found:
+            raise item.error(f"expected distinct ids, found {key!r} twice")
+        name = item.text("name").strip()
+        if not name:
+            raise item.error("expected a name, found an empty one", "Name every category")
+        found[key] = name
+    return found
+
+
+def _images(document: Record) -> dict[Any, Record]:
+    found: dict[Any, Record] = {}
+    for place, raw in enumerate(document.array("images")):
+        item = Record.of(raw, document.where, f"images[{place}]")
+        key = _key(item, "id")
+        if key in found:
+            raise item.error(f"expected distinct ids, found {key!r} twice")
+        found[key] = item.named(f"image {key}")
+        if not item.text("file_name"):
+            raise found[key].error("expected a file_name, found an empty one")
+    return found
+
+
+def _grouped(document: Record, images: dict[Any, Record]) -> dict[Any, list[Record]]:
+    """Annotations by image; their compressed masks are sound."""
+    groups: dict[Any, list[Record]] = {key: [] for key in images}
+    compressed: list[tuple[Record, str, int]] = []
+    for place, raw in enumerate(document.array("annotations")):
+        item = Record.of(raw, document.where, f"annotations[{place}]")
+        number = raw.get("id")
+        if type(number) is int:
+            item = item.named(f"annotation {number}")
+        key = _key(item, "image_id")
+        if key not in groups:
+            raise item.error(
+                f"expected the id of a listed image, found image_id {key!r}",
+                "Add the image to 'images' or take the annotation out",
+            )
+        groups[key].append(item)
+        mask = raw.get("segmentation")
+        if isinstance(mask, dict) and isinstance(mask.get("counts"), str):
+            size = _rle_size(item, mask)
+            compressed.append((item, mask["counts"], size[0] * size[1]))
+    good = rle_api.sound([row[1] for row in compressed], [row[2] for row in compressed])
+    for (item, _, pixels), fine in zip(compressed, good, strict=True):
+        if not fine:
+            raise item.error(f"expected RLE counts of {pixels} pixels, found damaged ones or another sum")
+    return groups
+
+
+def _label(item: Record, names: dict[Any, str], point_of: PointOf) -> Label:
+    raw = item.fields
+    key = _key(item, "category_id")
+    if key not in names:
+        raise item.error(
+            f"expected the id of a listed category, found category_id {key!r}", "Add it to 'categories'"
+        )
+    parts, rle, box = (), None, None
+    mask = raw.get("segmentation")
+    if mask:
+        if isinstance(mask, dict):
+            rle = _rle(item, mask)
+        else:
+            parts = _polygons(item, mask)
+    for field in ("box", "bbox"):
+        if box is None and raw.get(field):
+            x, y, width, height = item.numbers(field, 4)
+            box = x, y, width, height
+    point = point_of(item)
+    crowd = item.flag("iscrowd") if raw.get("iscrowd") else False
+    ignore = item.flag("ignore") if raw.get("ignore") else False
+    score = item.number("score", None) if "score" in raw else None
+    if score is not None and not 0 <= score <= 1:
+        raise item.error(f"expected a score in 0…1, found {score:g}", "Scale it to 0…1")
+    if not (parts or rle or box or point):
+        raise item.error(
+            "expected a segmentation, a bbox or a point, found none", "Add one, or take the annotation out"
+        )
+    return Label(names[key], item.record, parts, rle, box, point, crowd, ignore, score)
+
+
+def _polygons(item: Record, mask: Any) -> tuple[Part, ...]:
+    if isinstance(mask, list) and not isinstance(mask[0], list):
+        mask = [mask]  # one polygon without the list around it
+    try:
+        if not isinstance(mask, list) or not all(isinstance(ring, list) for ring in mask):
+            raise TypeError
+        return tuple([Part(array("d", ring)) for ring in mask])
+    except (TypeError, OverflowError) as error:
+        raise item.error(f"expected polygons [[x, y, …], …] or RLE, found {shown(mask)}") from error
+
+
+def _rle(item: Record, mask: dict[str, Any]) -> Rle:
+    height, width = _rle_size(item, mask)
+    counts = mask.get("counts")
+    if isinstance(counts, str):
+        return {"size": [height, width], "counts": counts}
+    if not isinstance(counts, list):
+        raise item.error(f"expected RLE counts as text or a list, found {shown(counts)}")
+    try:
+        return rle_api.from_runs(counts, (height, width))
+    except (ValueError, OverflowError) as error:
+        raise item.error(str(error)) from error
+
+
+def _rle_size(item: Record, mask: dict[str, Any]) -> tuple[int, int]:
+    size = mask.get("size")
+    if not isinstance(size, list) or len(size) != 2 or not all(type(side) is int for side in size):
+        raise item.error(f"expected the size of an RLE as [height, width], found {shown(size)}")
+    item.check_size((size[0], size[1]), "the size of an RLE")
+    return size[0], size[1]
+
+
+def _key(item: Record, field: str) -> int | str:
+    value = item.fields.get(field)
+    if type(value) is int or isinstance(value, str):
+        return value
+    raise InputError(
+        f"expected {field!r} as a whole number, found {shown(value)}",
+        where=item.where,
+        record=item.record,
+        remedy="Export the file again",
+    )
