@@ -45,6 +45,8 @@ def build_parser() -> Parser:
     command.add_argument("name", metavar="NAME", help="shapes, nuclei, coco-05p, ... (the files in presets/)")
     command.set_defaults(run=preset)
 
+    add_import(commands.add_parser("import", help="labels of an annotation tool as a data set to train on"))
+
     command = commands.add_parser("predict", help="instances of images, or masks of points in them")
     command.add_argument("images", metavar="IMAGE", nargs="+", help="image files or folders")
     command.add_argument(
@@ -111,6 +113,29 @@ def build_parser() -> Parser:
     return parser
 
 
+def add_import(command: argparse.ArgumentParser) -> None:
+    """The options of `wssis import`."""
+    command.add_argument("format", metavar="FORMAT", help="coco, csv, ...; docs/import.md has all")
+    command.add_argument("sources", metavar="SOURCE", nargs="+", help="annotation files or folders")
+    command.add_argument("--images", metavar="DIR", help="their images; needed unless the sources hold them")
+    command.add_argument("--out", metavar="DIR", required=True, help="folder to write, such as data/mine")
+    command.add_argument(
+        "--classes", metavar="FILE", help="class names, one a line, in the order of their ids"
+    )
+    command.add_argument(
+        "--points",
+        choices=("many", "one"),
+        default="many",
+        help="several points in one shape: as many objects (default), or one",
+    )
+    command.add_argument("--name", metavar="CLASS", default="object", help="class of labels without one")
+    command.add_argument(
+        "--replace", action="store_true", help="a later source replaces what earlier ones say of an image"
+    )
+    command.add_argument("--force", action="store_true", help="replace an earlier import in --out")
+    command.set_defaults(run=import_labels)
+
+
 def add_serve(command: argparse.ArgumentParser) -> None:
     """The options of `wssis serve`."""
     command.add_argument("--model", required=True, help=f"{MODEL_HELP}; or the folder models, or the labeler")
@@ -169,6 +194,23 @@ def preset(options: argparse.Namespace) -> None:
             print(f"  {line}")
     write_text(paths.PARAMS, source.read_text(encoding="utf-8"))
     print(f"{paths.PARAMS} is now {source}. `dvc repro` runs it.")
+
+
+def import_labels(options: argparse.Namespace) -> None:
+    """Write a data set of what a tool exported."""
+    from pipelines.importing import import_labels as run_import
+    from wssis.data.formats.labels import Options
+
+    run_import(
+        options.format,
+        options.sources,
+        options.images,
+        options.out,
+        classes=options.classes,
+        options=Options(options.points, options.name),
+        force=options.force,
+        replacing=options.replace,
+    )
 
 
 def predict(options: argparse.Namespace) -> None:

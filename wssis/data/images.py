@@ -205,10 +205,10 @@ def _check_size(
 
 
 def _orientation(image: Image.Image) -> int:
-    found = 1
     with suppress(Exception):  # damaged EXIF: read_image ignores it, too, or finds the file damaged
         found = image.getexif().get(ExifTags.Base.Orientation)
-    return found if found in range(1, 9) else 1
+        return int(found) if found in range(1, 9) else 1
+    return 1
 
 
 def _too_large(path: str | Path, found: str, max_pixels: int) -> InputError:

@@ -30,9 +30,10 @@ def named(names: Iterable[str]) -> Classes:
 
 
 def read_classes(path: str | Path) -> Classes:
-    """Classes of a file of one name a line; `name=other` says that labels named `name` are of the class `other`.
+    """Classes of a file of one name a line.
 
-    Ids go by the first line in which a class stands, from 1. Blank lines are skipped.
+    `name=other` says that labels named `name` are of the class `other`. Ids go by the first
+    line in which a class stands, from 1. Blank lines are skipped.
 
     Raises:
         InputError: unreadable, empty, or a name twice.

@@ -119,7 +119,9 @@ def _label(item: Record, names: dict[Any, str], point_of: PointOf) -> Label:
         raise item.error(
             f"expected the id of a listed category, found category_id {key!r}", "Add it to 'categories'"
         )
-    parts, rle, box = (), None, None
+    parts: tuple[Part, ...] = ()
+    rle: Rle | None = None
+    box: tuple[float, float, float, float] | None = None
     mask = raw.get("segmentation")
     if mask:
         if isinstance(mask, dict):

@@ -48,7 +48,7 @@ class Task(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """A label in upright pixels: counts of its RLE ("" if the mask has no pixel, None without mask), its area."""
+    """A label in upright pixels; `counts`: of its RLE, "" of a mask without a pixel, None without a mask."""
 
     counts: str | None
     area: int

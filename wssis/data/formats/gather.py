@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -163,7 +163,8 @@ class _Gatherer:
             return
         if seen.source == source and seen.name != image.file:
             raise InputError(
-                f"expected an image of its own for {image.file!r}, found {file}, which {seen.name!r} means, too",
+                f"expected an image of its own for {image.file!r}, "
+                f"found {file}, which {seen.name!r} means, too",
                 where=where,
                 record=image.record,
                 remedy="Put all images into the folder, with their own folders",
@@ -230,7 +231,7 @@ class _Gatherer:
             annotations = []
             for item in objects:
                 number += 1
-                extra = {"ignore": True} if item.ignore else {}
+                extra: dict[str, Any] = {"ignore": True} if item.ignore else {}
                 if item.box is not None and item.counts is None:
                     extra["box"] = list(item.box)
                 rle = None if item.counts is None else {"size": size, "counts": item.counts}
@@ -268,7 +269,5 @@ class _Gatherer:
                 objects[j] = free.pop(j)._replace(point=click.point)
                 gone.add(i)
         if gone:
-            self.notices.add(
-                "points that lie on a mask of their class, and became its point", file, len(gone)
-            )
+            self.notices.add("points on a mask of their class, which became its point", file, len(gone))
         return [item for i, item in enumerate(objects) if i not in gone]

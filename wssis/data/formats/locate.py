@@ -1,4 +1,4 @@
-"""Finds the image that an annotation file speaks of: tools write paths of other machines, or leave suffixes out."""
+"""Finds the image that a file speaks of: tools write paths of other machines, or leave suffixes out."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from wssis.data.images import leaves_folder
 from wssis.errors import InputError
 
 SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".mpo")
-    + (".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpx")
+    f".{suffix}"
+    for suffix in "png jpg jpeg jpe jfif tif tiff bmp webp gif mpo ppm pgm pbm pnm jp2 j2k jpx".split()
 )
 
 

@@ -1,0 +1,200 @@
+"""`wssis import`: what annotation tools export, as a folder that the pipeline reads."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import wssis
+from wssis.data.coco import CocoData, ImageRecord, save_coco
+from wssis.data.formats import READERS
+from wssis.data.formats.classes import read_classes
+from wssis.data.formats.gather import gather
+from wssis.data.formats.labels import Options
+from wssis.data.formats.notices import Notices
+from wssis.data.images import image_digest
+from wssis.errors import InputError
+from wssis.files import write_json, write_text
+
+INSTANCES = "instances.json"
+SOURCE = "source.json"
+CLASSES = "classes.txt"
+IMAGES = "images"
+
+
+def import_labels(
+    kind: str,
+    sources: Sequence[str],
+    images: str | None,
+    out: str,
+    *,
+    classes: str | None = None,
+    options: Options | None = None,
+    force: bool = False,
+    replacing: bool = False,
+) -> None:
+    """Write OUT/instances.json, classes.txt and source.json, and say what is in them.
+
+    Args:
+        kind: a key of `READERS`.
+        sources: annotation files or folders.
+        images: folder of the images; None: the sources hold them, they are written to OUT/images.
+        out: folder.
+        classes: file of class names, see `read_classes`.
+        options: for the reader.
+        force: whether what an earlier import wrote there may be replaced.
+        replacing: whether a later source's labels of an image replace those of earlier ones.
+
+    Raises:
+        InputError: unknown format, wrong sources or images, or an earlier import in OUT; nothing is written.
+    """
+    options = options or Options()
+    folder = Path(out)
+    _check_call(kind, sources, folder, force)
+    wanted = read_classes(classes) if classes else None
+    reader = READERS[kind]
+    with _uncollected(), _temporary(folder.absolute().parent) as temporary:
+        gathered = gather(
+            ((source, reader(Path(source), options)) for source in sources),
+            images,
+            classes=wanted,
+            name=options.name,
+            replace=replacing,
+            embedded=temporary / IMAGES,
+        )
+        data = gathered.data
+        if images is None:
+            data = replace(data, image_dir=str(folder / IMAGES))
+            _replace_folder(temporary / IMAGES, folder / IMAGES)
+        note: dict[str, Any] = {
+            "format": kind,
+            "images": data.image_dir,
+            "sources": [{"path": source, "sha256": _digest(Path(source))} for source in sources],
+            "options": {**asdict(options), "classes": classes, "replace": replacing},
+            "version": wssis.__version__,
+            "counts": counts(data),
+            "notices": gathered.notices.values(),
+        }
+        write_text(folder / CLASSES, "".join(f"{name}\n" for name in data.class_names))
+        write_json(folder / SOURCE, note, indent=2)
+        save_coco(data, folder / INSTANCES)  # the last: where it is, everything is
+    print("\n".join(summary(folder / INSTANCES, note["counts"], gathered.notices)))
+
+
+def _check_call(kind: str, sources: Sequence[str], out: Path, force: bool) -> None:
+    if kind not in READERS:
+        raise InputError(
+            f"expected one of {', '.join(READERS)}, found {kind}",
+            where="wssis import",
+            remedy="Name the format first",
+        )
+    for source in sources:
+        if not os.path.exists(source):
+            raise InputError(
+                "expected annotations, found no such file", where=source, remedy="Check the path"
+            )
+    real = [os.path.realpath(source) for source in sources]
+    if twice := [source for source, path in zip(sources, real, strict=True) if real.count(path) > 1]:
+        raise InputError("expected each source once", where=twice[0], remedy="Name it once")
+    if (out / INSTANCES).exists() and not force:
+        raise InputError(
+            "expected a new folder, found an earlier import",
+            where=out / INSTANCES,
+            remedy="Name another --out, or replace it with --force",
+        )
+
+
+def image_kind(image: ImageRecord) -> str:
+    """`strong`: every object has a mask; `weak`: none has; `mixed`; `empty`: no object."""
+    masks = sum(item.rle is not None for item in image.objects)
+    if not image.objects:
+        return "empty"
+    return "strong" if masks == len(image.objects) else "mixed" if masks else "weak"
+
+
+def counts(data: CocoData) -> dict[str, Any]:
+    """Images and labels by kind, objects by class."""
+    kinds = Counter(image_kind(image) for image in data.images)
+    labels: Counter[str] = Counter()
+    names: Counter[str] = Counter()
+    for image in data.images:
+        for item in image.annotations:
+            if item.ignored:
+                labels["regions"] += 1
+                continue
+            kind = "masks" if item.rle is not None else "boxes" if "box" in item.extra else "points"
+            labels[kind] += 1
+            names[data.class_names[item.label]] += 1
+    return {
+        "images": {"all": len(data.images)} | {k: kinds[k] for k in ("strong", "weak", "mixed", "empty")},
+        "labels": {kind: labels[kind] for kind in ("masks", "points", "boxes", "regions")},
+        "classes": {name: names[name] for name in data.class_names},
+    }
+
+
+def summary(path: Path, found: dict[str, Any], notices: Notices) -> list[str]:
+    """Lines to print of `counts`."""
+    images, labels, classes = found["images"], found["labels"], found["classes"]
+    shown = [f"{name} {count}" for name, count in list(classes.items())[:12]]
+    return [
+        f"{path}: {images['all']} images, "
+        + ", ".join(f"{images[kind]} {kind}" for kind in ("strong", "weak", "mixed", "empty")),
+        "labels: " + ", ".join(f"{count} {kind}" for kind, count in labels.items()),
+        f"{len(classes)} classes: {', '.join(shown)}{', …' if len(classes) > 12 else ''}",
+        *(f"note: {line}" for line in notices.lines()),
+    ]
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage collection: nothing here makes cycles, and it would walk over a million labels each time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@contextmanager
+def _temporary(parent: Path) -> Iterator[Path]:
+    """A folder beside OUT, so that images get there by a rename; removed whatever happens."""
+    try:
+        existing = next(path for path in (parent, *parent.parents) if path.is_dir())
+        folder = Path(tempfile.mkdtemp(dir=existing, prefix=".wssis-import-"))
+    except OSError as error:
+        raise InputError(f"cannot be written ({error.strerror})", where=parent) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _replace_folder(new: Path, old: Path) -> None:
+    try:
+        old.parent.mkdir(parents=True, exist_ok=True)
+        if old.exists():
+            os.replace(old, new.parent / "old")
+        os.replace(new, old)
+    except OSError as error:
+        raise InputError(f"cannot be written ({error.strerror})", where=old) from error
+
+
+def _digest(source: Path) -> str:
+    """SHA-256 of a file; of a folder, that of the names and digests of its files."""
+    if not source.is_dir():
+        return image_digest(source)
+    digest = hashlib.sha256()
+    for path in sorted(path for path in source.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(source)}\0{image_digest(path)}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
