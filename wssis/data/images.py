@@ -207,7 +207,7 @@ def _check_size(
 def _orientation(image: Image.Image) -> int:
     with suppress(Exception):  # damaged EXIF: read_image ignores it, too, or finds the file damaged
         found = image.getexif().get(ExifTags.Base.Orientation)
-        return int(found) if found in range(1, 9) else 1
+        return found if isinstance(found, int) and 1 <= found <= 8 else 1
     return 1
 
 

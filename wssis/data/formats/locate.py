@@ -9,10 +9,9 @@ from pathlib import Path, PurePosixPath
 from wssis.data.images import leaves_folder
 from wssis.errors import InputError
 
-SUFFIXES = frozenset(
-    f".{suffix}"
-    for suffix in "png jpg jpeg jpe jfif tif tiff bmp webp gif mpo ppm pgm pbm pnm jp2 j2k jpx".split()
-)
+_JPEG = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".j2k", ".jpx")
+_OTHERS = (".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm")
+SUFFIXES = frozenset(_JPEG + _OTHERS)
 
 
 class Locator:
