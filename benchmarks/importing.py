@@ -3,9 +3,9 @@
     python -m benchmarks.importing [--images 118287] [--annotations 860001] [--folder DIR] [--out FILE]
 
 makes the file (polygons of COCO's sizes, some of several parts, one crowd in a hundred) and links to a few
-real JPEG files in a temporary folder, and runs each program in a process of its own. Memory is the largest sum of
-proportional set sizes (PSS) of the process and its children, looked at once a second, and the resident set
-(RSS) of the process alone.
+real JPEG files in a temporary folder, and runs each program in a process of its own. Memory, looked at once a
+second: the largest resident set (RSS) of the process alone, and the largest sum of proportional set sizes
+(PSS) of it and its children.
 """
 
 from __future__ import annotations

@@ -43,6 +43,10 @@ def build_parser() -> Parser:
 
     command = commands.add_parser("preset", help="put presets/NAME.yaml in force as params.yaml")
     command.add_argument("name", metavar="NAME", help="shapes, nuclei, coco-05p, ... (the files in presets/)")
+    command.add_argument("--data", metavar="DIR", help="train on this folder, which `wssis import` wrote")
+    command.add_argument(
+        "--val", metavar="DIR", help="report on this one; default: on a fifth of the drawn images of --data"
+    )
     command.set_defaults(run=preset)
 
     add_import(commands.add_parser("import", help="labels of an annotation tool as a data set to train on"))
@@ -168,32 +172,9 @@ def positive(kind: type[int] | type[float]) -> Callable[[str], float]:
 
 def preset(options: argparse.Namespace) -> None:
     """Show what changes in params.yaml and replace it."""
-    from pipelines.params import differences, load_params
-    from wssis.errors import InputError
-    from wssis.files import write_text
+    from pipelines.presets import put_in_force
 
-    names = sorted(path.stem for path in paths.PRESETS.glob("*.yaml"))
-    if not names:
-        raise InputError(
-            "expected presets, found none", where=paths.PRESETS, remedy="Run it in the project's folder"
-        )
-    if options.name not in names:
-        raise InputError(
-            f"expected one of {', '.join(names)}, found {options.name}",
-            where="preset",
-            remedy="Name one of them",
-        )
-    source = paths.PRESETS / f"{options.name}.yaml"
-    new = load_params(source)
-    if paths.PARAMS.exists():
-        try:
-            changes = differences(load_params(paths.PARAMS), new)
-        except InputError as error:
-            changes = [f"(replaces a file that was wrong: {error})"]
-        for line in changes or ["nothing changes"]:
-            print(f"  {line}")
-    write_text(paths.PARAMS, source.read_text(encoding="utf-8"))
-    print(f"{paths.PARAMS} is now {source}. `dvc repro` runs it.")
+    put_in_force(options.name, options.data, options.val)
 
 
 def import_labels(options: argparse.Namespace) -> None:

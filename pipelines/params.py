@@ -9,6 +9,7 @@ import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -34,13 +35,19 @@ def read_yaml(path: str | Path) -> Any:
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
-        return YAML(typ="safe", pure=True).load(text)
     except FileNotFoundError:
         remedy = "Run `wssis preset shapes` in the project's folder"
         remedy = remedy if Path(path).name == paths.PARAMS.name else "Run `dvc repro`, which writes it"
         raise InputError("does not exist", where=path, remedy=remedy) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot be read ({error})", where=path) from error
+    return parse_yaml(text, path)
+
+
+def parse_yaml(text: str, path: str | Path) -> Any:
+    """As `read_yaml`, of the text of a file."""
+    try:
+        return YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         problem = (error.problem or "").split(" with value")[0].removeprefix("found ")
@@ -64,6 +71,22 @@ def write_yaml(path: str | Path, value: Mapping[str, Any], comment: str = "") ->
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.writelines(f"# {line}\n" for line in comment.splitlines())
         writer.dump(dict(value), file)
+
+
+def with_values(path: str | Path, values: Mapping[str, Any]) -> str:
+    """The text of a YAML file, comments and all, with other values of some keys (`data.source`)."""
+    yaml_file = YAML(typ="rt", pure=True)
+    yaml_file.width = 4096
+    document = yaml_file.load(Path(path).read_text(encoding="utf-8"))
+    for key, value in values.items():
+        *sections, name = key.split(".")
+        place = document
+        for section in sections:
+            place = place[section]
+        place[name] = value
+    text = StringIO()
+    yaml_file.dump(document, text)
+    return text.getvalue()
 
 
 def load_params(path: str | Path = paths.PARAMS) -> Params:

@@ -65,14 +65,14 @@ class Split(Section):
     """Which images keep their masks, and where the points of the others come from.
 
     Attributes:
-        strong: share of training images that keep their masks.
+        strong: share of training images that keep their masks; 1: all that have masks of all their objects.
         holdout: share of the strong images on which every choice is made; the teacher never sees them.
         points: where in its mask an object's point is put.
         jitter: pixels; every made point is moved by up to so much.
         clicked: a person's points file, used instead of made points.
     """
 
-    strong: Fraction = 0.1
+    strong: Annotated[float, Field(gt=0, le=1)] = 0.1
     holdout: Fraction = 0.2
     points: Literal["center", "random"] = "center"
     jitter: Annotated[float, Field(ge=0)] = 0.0

@@ -138,7 +138,12 @@ def test_params_yaml_is_the_preset_shapes() -> None:
 
 def test_presets_are_those_that_issues_name() -> None:
     coco = {f"coco-{share}p" for share in ("01", "02", "05", "10", "20", "30", "40", "50")}
-    assert {path.stem for path in (ROOT / "presets").iterdir()} == {"shapes", "nuclei", "bdd100k"} | coco
+    assert {path.stem for path in (ROOT / "presets").iterdir()} == {
+        "shapes",
+        "nuclei",
+        "mine",
+        "bdd100k",
+    } | coco
 
 
 def test_coco_presets_have_the_papers_recipe() -> None:

@@ -26,7 +26,7 @@ def changed(tmp_path: Path, key: str, line: str) -> Path:
 @pytest.mark.parametrize(
     ("key", "line", "words"),
     [
-        ("  strong", "  strong: 1.5", ("split.strong", "less than 1", "1.5")),
+        ("  strong", "  strong: 1.5", ("split.strong", "less than or equal to 1", "1.5")),
         ("  strong", "  strong: 0", ("split.strong", "greater than 0")),
         ("  strong", "  strong: 'x'", ("split.strong", "number", '"x"')),
         ("  strong", "  strong: .inf", ("split.strong", "finite")),

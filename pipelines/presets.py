@@ -1,0 +1,133 @@
+"""`wssis preset`: makes a file of presets/ the params.yaml, for a person's own data if told."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipelines import paths
+from pipelines.params import Params, differences, load_params, parse, parse_yaml, with_values
+from wssis.data.coco import CocoData, ImageRecord, load_coco, save_coco
+from wssis.errors import InputError
+from wssis.files import write_text
+
+INSTANCES = "instances.json"  # as `wssis import` writes it
+TRAIN = "train.json"
+VAL = "val.json"
+VAL_SHARE = 0.2  # of the images with masks of all their objects, where no other images are given
+
+
+def put_in_force(name: str, data: str | None, val: str | None) -> None:
+    """Show what changes in params.yaml and replace it.
+
+    Args:
+        name: a file of presets/, without suffix.
+        data: a folder that `wssis import` wrote, to train on; None: the data that the preset names.
+        val: another, to report on; None: a share of the drawn images of `data` is set apart, as files in it.
+
+    Raises:
+        InputError: unknown preset, or data that cannot be trained on.
+    """
+    source = _preset(name)
+    text = source.read_text(encoding="utf-8")
+    if data is not None:
+        text = with_values(source, own_data(Path(data), None if val is None else Path(val)))
+    elif val is not None:
+        raise InputError("expected --data, too", where="--val", remedy="Name the folder to train on")
+    new = parse(parse_yaml(text, source), Params, where=source)
+    if paths.PARAMS.exists():
+        try:
+            changes = differences(load_params(paths.PARAMS), new)
+        except InputError as error:
+            changes = [f"(replaces a file that was wrong: {error})"]
+        for line in changes or ["nothing changes"]:
+            print(f"  {line}")
+    write_text(paths.PARAMS, text)
+    print(f"{paths.PARAMS} is now {source}{f' on {data}' if data else ''}. `dvc repro` runs it.")
+
+
+def own_data(data: Path, val: Path | None) -> dict[str, Any]:
+    """Values of params with which the pipeline runs on imported folders; without `val` splits `data`."""
+    train = load_coco(_file(data))
+    annotations = data / INSTANCES
+    if val is not None:
+        reported, reported_at = load_coco(_file(val)), val / INSTANCES
+        if reported.categories != train.categories:
+            raise InputError(
+                f"expected the classes of {annotations}, found others",
+                where=reported_at,
+                remedy=f"Import it with --classes {data / 'classes.txt'}",
+            )
+    else:
+        chosen = held_for_val(train)
+        annotations, reported_at = data / TRAIN, data / VAL
+        reported = train.subset(image.id for image in chosen)
+        train = train.subset({image.id for image in train.images} - {image.id for image in chosen})
+        for part, path in ((train, annotations), (reported, reported_at)):
+            save_coco(replace(part, path=None), path)
+        print(f"{reported_at}: {len(chosen)} of the images with masks, set apart for the report")
+    weak = sum(not image.strong for image in train.images)
+    if not weak:
+        print("every image is drawn: the masks of half of them are replaced by points (split.strong)")
+    return {
+        "data.source": "coco",
+        "data.train": {"annotations": str(annotations), "images": _folder(train)},
+        "data.val": {"annotations": str(reported_at), "images": _folder(reported)},
+        "split.strong": 1.0 if weak else 0.5,
+        "tracking.experiment": _experiment(data),
+    }
+
+
+def held_for_val(data: CocoData) -> Sequence[ImageRecord]:
+    """The images to report on: a fifth of those that are drawn, at least one, by the hash of their names.
+
+    So that images which are added later leave most of the choice as it is.
+
+    Raises:
+        InputError: fewer than 3 images with masks of all their objects: one is needed here, two to learn.
+    """
+    drawn = [image for image in data.images if image.objects and image.strong]
+    if len(drawn) < 3:
+        raise InputError(
+            f"expected at least 3 images with masks of all their objects, found {len(drawn)}",
+            where=data.path or "",
+            remedy="Draw more, or name drawn images to report on with --val",
+        )
+    drawn.sort(key=lambda image: hashlib.sha256(image.file_name.encode(errors="surrogatepass")).digest())
+    return drawn[: max(1, min(round(VAL_SHARE * len(drawn)), len(drawn) - 2))]
+
+
+def _preset(name: str) -> Path:
+    names = sorted(path.stem for path in paths.PRESETS.glob("*.yaml"))
+    if not names:
+        raise InputError(
+            "expected presets, found none", where=paths.PRESETS, remedy="Run it in the project's folder"
+        )
+    if name not in names:
+        raise InputError(
+            f"expected one of {', '.join(names)}, found {name}", where="preset", remedy="Name one of them"
+        )
+    return paths.PRESETS / f"{name}.yaml"
+
+
+def _file(folder: Path) -> Path:
+    path = folder / INSTANCES
+    if not path.exists():
+        raise InputError(
+            f"expected {INSTANCES}, found none", where=folder, remedy="Make the folder with `wssis import`"
+        )
+    return path
+
+
+def _folder(data: CocoData) -> str:
+    """Image folder of a data set, from the project."""
+    return os.path.normpath(data.image_dir)
+
+
+def _experiment(data: Path) -> str:
+    name = "".join(sign if sign.isalnum() or sign in "_.- " else "_" for sign in data.absolute().name)
+    return name or "mine"
