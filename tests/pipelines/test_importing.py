@@ -1,0 +1,170 @@
+"""`wssis import` and `wssis preset --data`: from annotation files to params that the pipeline runs with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.cli import main
+from pipelines.params import load_params
+from pipelines.stage import Stage
+from pipelines.stages.prepare import prepare
+from pipelines.stages.split import split
+from wssis.data.coco import load_coco
+
+ROOT = Path(__file__).parents[2]
+SHARED_TINY = ROOT.parent / "shared/data/coco-tiny"
+
+
+def fails(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The line of a call that must end with 2 and say so in one line."""
+    try:
+        code = main(words)
+    except SystemExit as leaving:
+        code = int(leaving.code or 0)
+    captured = capsys.readouterr()
+    assert code == 2
+    assert captured.err.startswith("wssis: ")
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+    return captured.err
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """12 images, 6 of them drawn in drawn.json, 5 clicked in clicks.csv, one both."""
+    shutil.copytree(ROOT / "presets", tmp_path / "presets")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    for number in range(12):
+        Image.new("RGB", (60, 40)).save(tmp_path / "pictures" / f"{number}.png")
+    square = [10, 10, 20, 10, 20, 20, 10, 20]
+    document = {
+        "images": [{"id": n, "file_name": f"{n}.png", "height": 40, "width": 60} for n in range(7)],
+        "categories": [{"id": 1, "name": "cell"}],
+        "annotations": [
+            {"id": n, "image_id": n, "category_id": 1, "segmentation": [square]} for n in range(7)
+        ],
+    }
+    (tmp_path / "drawn.json").write_text(json.dumps(document))
+    (tmp_path / "clicks.csv").write_text(
+        "file,x,y,class\n" + "".join(f"{n}.png,{n},30,cell\n" for n in range(6, 12)) + "6.png,11,11,cell\n"
+    )
+    return tmp_path
+
+
+def imported(*words: str) -> None:
+    assert main(["import", *words, "--images", "pictures"]) == 0
+
+
+def test_masks_and_clicks_make_one_data_set_that_the_pipeline_reads(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    imported("csv", "clicks.csv", "--out", "data/clicks")
+    assert "0 strong, 6 weak, 0 mixed, 0 empty" in capsys.readouterr().out
+    imported("coco", "drawn.json", "data/clicks/instances.json", "--out", "data/mine")
+    out = capsys.readouterr().out
+    assert "data/mine/instances.json: 12 images, 6 strong, 5 weak, 1 mixed, 0 empty" in out
+    assert "labels: 7 masks, 6 points, 0 boxes, 0 regions" in out
+    assert "1 classes: cell 13" in out
+    assert "became its point: 1 (6.png)" in out
+    note = json.loads((project / "data/mine/source.json").read_text())
+    assert [len(source["sha256"]) for source in note["sources"]] == [64, 64]
+    assert note["counts"]["images"]["mixed"] == 1
+    assert (note["format"], note["images"]) == ("coco", "pictures")
+    assert (project / "data/mine/classes.txt").read_text() == "cell\n"
+    data = load_coco(project / "data/mine/instances.json")
+    assert data.by_id[7].annotations[0].point == (11, 11)
+
+    assert main(["preset", "mine", "--data", "data/mine"]) == 0
+    text = (project / "params.yaml").read_text()
+    assert "# share of these on which every choice is made" in text
+    params = load_params("params.yaml")
+    assert (params.split.strong, params.tracking.experiment) == (1.0, "mine")
+    val = load_coco(project / "data/mine/val.json")
+    assert all(image.strong and image.objects for image in val.images)
+    for stage in (prepare, split):
+        stage(Stage(stage.__name__, params))
+    parts = [load_coco(f"data/splits/{name}.json") for name in ("strong", "holdout", "points")]
+    assert [len(part.images) for part in parts] == [4, 1, 6]
+    names = [image.file_name for part in (*parts, val) for image in part.images]
+    assert sorted(names) == sorted(f"{n}.png" for n in range(12))
+    assert sum(len(image.annotations) for image in parts[2].images) == 7
+
+
+def test_other_images_may_be_the_validation_set(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    imported("coco", "drawn.json", "--out", "data/mine")
+    (project / "classes.txt").write_text("other\ncell\n")
+    imported("coco", "drawn.json", "--out", "data/wrong", "--classes", "classes.txt")
+    imported("coco", "drawn.json", "--out", "data/val", "--classes", "data/mine/classes.txt")
+    capsys.readouterr()
+    line = fails(capsys, "preset", "mine", "--data", "data/mine", "--val", "data/wrong")
+    assert "--classes data/mine/classes.txt" in line
+    assert main(["preset", "nuclei", "--data", "data/mine", "--val", "data/val"]) == 0
+    assert "every image is drawn" in capsys.readouterr().out
+    data, strong = load_params("params.yaml").data, load_params("params.yaml").split.strong
+    assert data.train is not None
+    assert data.val is not None
+    assert (data.train.annotations, data.val.annotations, strong) == (
+        "data/mine/instances.json",
+        "data/val/instances.json",
+        0.5,
+    )
+
+
+def test_nothing_is_overwritten_or_half_written(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call = ("import", "csv", "clicks.csv", "--images", "pictures", "--out", "data/mine")
+    (project / "pictures/11.png").rename(project / "pictures/other.png")
+    line = fails(capsys, *call)
+    assert "clicks.csv, line 7: expected the image '11.png', found none in pictures" in line
+    assert not (project / "data").exists()
+    (project / "pictures/other.png").rename(project / "pictures/11.png")
+    assert main(call) == 0
+    before = (project / "data/mine/instances.json").read_bytes()
+    capsys.readouterr()
+    assert "--force" in fails(capsys, *call)
+    (project / "clicks.csv").write_text("file,x,y,class\n1.png,1,1,cell\n")
+    assert (project / "data/mine/instances.json").read_bytes() == before
+    assert main([*call, "--force"]) == 0
+    assert len(load_coco("data/mine/instances.json").images) == 1
+    assert not list(project.glob("**/.wssis-import-*"))
+
+
+def test_wrong_calls_are_one_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rest = ("clicks.csv", "--out", "data/mine", "--images", "pictures")
+    assert "coco, " in fails(capsys, "import", "yolo", *rest)
+    assert "SOURCE" in fails(capsys, "import", "csv", "--out", "x")
+    assert "--out" in fails(capsys, "import", "csv", "clicks.csv")
+    assert "none.csv" in fails(capsys, "import", "csv", "none.csv", *rest)
+    assert "once" in fails(capsys, "import", "csv", "./clicks.csv", *rest)
+    assert "clicks.csv: expected JSON" in fails(capsys, "import", "coco", *rest)
+    assert "--images" in fails(capsys, "import", "csv", *rest[:3])
+    assert "none.txt" in fails(capsys, "import", "csv", *rest, "--classes", "none.txt")
+    assert "--points" in fails(capsys, "import", "csv", *rest, "--points", "few")
+    assert "nowhere" in fails(capsys, "import", "csv", *rest[:3], "--images", "nowhere")
+    assert "wssis import" in fails(capsys, "preset", "mine", "--data", "data/mine")
+    assert "--val" in fails(capsys, "preset", "mine", "--val", "data/mine")
+    imported("csv", "clicks.csv", "--out", "data/mine")
+    capsys.readouterr()
+    assert "at least 3 images" in fails(capsys, "preset", "mine", "--data", "data/mine")
+    assert not (project / "params.yaml").exists()
+
+
+@pytest.mark.skipif(not SHARED_TINY.is_dir(), reason="needs ../shared/data/coco-tiny")
+def test_real_coco_comes_through_as_it_is(tmp_path: Path) -> None:
+    file = SHARED_TINY / "annotations/instances_train2017.json"
+    pictures = SHARED_TINY / "train2017"
+    assert main(["import", "coco", str(file), "--images", str(pictures), "--out", str(tmp_path / "x")]) == 0
+    ours, theirs = load_coco(tmp_path / "x/instances.json"), load_coco(file, pictures)
+    for mine, original in zip(ours.images, theirs.images, strict=True):
+        assert (mine.file_name, mine.size) == (original.file_name, original.size)
+        for one, other in zip(mine.annotations, original.annotations, strict=True):
+            assert one.rle == other.rle
+            assert one.crowd == other.crowd
+            assert ours.class_names[one.label] == theirs.class_names[other.label]
+    assert np.isclose(ours.num_objects, theirs.num_objects)
