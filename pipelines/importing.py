@@ -17,6 +17,7 @@ from typing import Any
 import wssis
 from wssis.data.coco import CocoData, ImageRecord, save_coco
 from wssis.data.formats import READERS
+from wssis.data.formats.batches import cores
 from wssis.data.formats.classes import read_classes
 from wssis.data.formats.gather import gather
 from wssis.data.formats.labels import Options
@@ -29,6 +30,7 @@ INSTANCES = "instances.json"
 SOURCE = "source.json"
 CLASSES = "classes.txt"
 IMAGES = "images"
+PARALLEL_FROM = 2**24  # bytes of annotations
 
 
 def import_labels(
@@ -70,6 +72,7 @@ def import_labels(
             name=options.name,
             replace=replacing,
             embedded=temporary / IMAGES,
+            workers=cores() if sum(map(_size, sources)) > PARALLEL_FROM else 0,
         )
         data = gathered.data
         if images is None:
@@ -124,6 +127,7 @@ def image_kind(image: ImageRecord) -> str:
 def counts(data: CocoData) -> dict[str, Any]:
     """Images and labels by kind, objects by class."""
     kinds = Counter(image_kind(image) for image in data.images)
+    classes = data.class_names
     labels: Counter[str] = Counter()
     names: Counter[str] = Counter()
     for image in data.images:
@@ -133,11 +137,11 @@ def counts(data: CocoData) -> dict[str, Any]:
                 continue
             kind = "masks" if item.rle is not None else "boxes" if "box" in item.extra else "points"
             labels[kind] += 1
-            names[data.class_names[item.label]] += 1
+            names[classes[item.label]] += 1
     return {
         "images": {"all": len(data.images)} | {k: kinds[k] for k in ("strong", "weak", "mixed", "empty")},
         "labels": {kind: labels[kind] for kind in ("masks", "points", "boxes", "regions")},
-        "classes": {name: names[name] for name in data.class_names},
+        "classes": {name: names[name] for name in classes},
     }
 
 
@@ -188,6 +192,10 @@ def _replace_folder(new: Path, old: Path) -> None:
         os.replace(new, old)
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror})", where=old) from error
+
+
+def _size(source: str) -> int:
+    return os.path.getsize(source) if os.path.isfile(source) else 0
 
 
 def _digest(source: Path) -> str:

@@ -15,11 +15,12 @@ from wssis.files import write_json
 
 def write(data: CocoData, path: Path) -> None:
     """Write the data set to `path`; see `wssis.data.coco.save_coco`."""
-    annotations = [
-        _annotation_json(item, image.id, data.categories[item.label].id)
-        for image in data.images
-        for item in image.annotations
-    ]
+    annotations = []
+    for image in data.images:
+        boxes = iter(rle_api.bounding_boxes([item.rle for item in image.annotations if item.rle]))
+        for item in image.annotations:
+            box = None if item.rle is None else next(boxes)
+            annotations.append(_annotation_json(item, image.id, data.categories[item.label].id, box))
     images = [
         {"id": image.id, "file_name": image.file_name, "height": image.height, "width": image.width}
         for image in data.images
@@ -50,7 +51,7 @@ def _unwritable(annotations: list[dict[str, Any]]) -> str:
     return ""
 
 
-def _annotation_json(item: Annotation, image_id: int, category_id: int) -> dict[str, Any]:
+def _annotation_json(item: Annotation, image_id: int, category_id: int, box: Any) -> dict[str, Any]:
     record: dict[str, Any] = {"id": item.id, "image_id": image_id, "category_id": category_id}
     if item.rle is not None:
         counts = item.rle["counts"]
@@ -58,7 +59,7 @@ def _annotation_json(item: Annotation, image_id: int, category_id: int) -> dict[
             "size": [int(side) for side in item.rle["size"]],
             "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts,
         }
-        record["bbox"] = rle_api.bounding_box(item.rle)
+        record["bbox"] = box
         record["area"] = rle_api.area(item.rle) if item.area is None else item.area
     if item.point is not None:
         record["point"] = [float(value) for value in item.point]

@@ -42,6 +42,11 @@ def bounding_box(rle: Rle) -> list[float]:
     return [float(value) for value in mask_api.toBbox(rle)]
 
 
+def bounding_boxes(rles: Sequence[Rle]) -> list[list[float]]:
+    """`bounding_box` of each of several masks, at once."""
+    return mask_api.toBbox(list(rles)).tolist() if rles else []
+
+
 def run_ends(rle: Rle) -> NDArray[np.int64]:
     """Ends of the runs down the columns, exclusive; background first, so that odd runs are the mask."""
     runs: list[int] = []

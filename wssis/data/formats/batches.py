@@ -7,7 +7,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -26,12 +25,12 @@ def in_batches(
     payload: Callable[[Item], Payload],
     weight: Callable[[Item], int],
     batch: int = 2000,
-    workers: int | None = None,
+    workers: int = 0,
 ) -> Iterator[tuple[Item, Result]]:
     """Each item with its result, in order.
 
-    Processes are started by the second batch, so that little work needs none; few batches are under way at a
-    time, so that `items` may be a generator of much.
+    Processes are started before the first item is asked for: forked later, they would hold a second copy of
+    what `items` has in memory. Few batches are under way at a time, so that it may be a generator of much.
 
     Args:
         work: of a batch of payloads, a result each; a function of a module.
@@ -39,30 +38,27 @@ def in_batches(
         payload: of an item: all that `work` needs, pickled where a process does it.
         weight: of an item; a batch is full at a total of `batch`.
         batch: see `weight`.
-        workers: processes; 0: work in this one; None: one a core.
+        workers: processes; 0: work in this one.
     """
-    workers = cores() if workers is None else workers
     if "fork" not in multiprocessing.get_all_start_methods():
         workers = 0  # others would import everything anew
-    with ExitStack() as stack:
-        pool: ProcessPoolExecutor | None = None
-        waiting: deque[tuple[list[Item], Future[list[Result]]]] = deque()
-        first = True
+    if not workers:
         for group in _groups(items, weight, batch):
-            if not workers or first:
-                first = False
-                yield from zip(group, work([payload(item) for item in group]), strict=True)
-                continue
-            if pool is None:
-                context = multiprocessing.get_context("fork")
-                pool = ProcessPoolExecutor(workers, context)
-                stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+            yield from zip(group, work([payload(item) for item in group]), strict=True)
+        return
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"))
+    try:
+        pool.submit(int).result()  # the first call starts them all
+        waiting: deque[tuple[list[Item], Future[list[Result]]]] = deque()
+        for group in _groups(items, weight, batch):
             waiting.append((group, pool.submit(work, [payload(item) for item in group])))
             if len(waiting) > 3 * workers:
                 done, future = waiting.popleft()
                 yield from zip(done, future.result(), strict=True)
         for done, future in waiting:
             yield from zip(done, future.result(), strict=True)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _groups(items: Iterable[Item], weight: Callable[[Item], int], batch: int) -> Iterator[list[Item]]:

@@ -30,6 +30,8 @@ from wssis.data.rle import Rle
 from wssis.errors import InputError
 
 Point = tuple[float, float]
+_NUMBERS = frozenset((int, float))
+_LARGEST = 1e12
 PointOf = Callable[[Record], Point | None]
 
 
@@ -44,9 +46,12 @@ def read_with(source: Path, point_of: PointOf) -> Iterator[LabelledImage]:
     names = _names(document)
     images = _images(document)
     groups = _grouped(document, images)
+    where = document.where
     document.fields.clear()  # what is read need not stay in memory
     for key, image in images.items():
-        labels = tuple(_label(record, names, point_of) for record in groups.pop(key))
+        labels = tuple(
+            [_label(_record(place, raw, where), names, point_of) for place, raw in groups.pop(key)]
+        )
         yield LabelledImage(image.text("file_name"), labels, image.size("height", "width"), image.record)
 
 
@@ -85,24 +90,23 @@ def _images(document: Record) -> dict[Any, Record]:
     return found
 
 
-def _grouped(document: Record, images: dict[Any, Record]) -> dict[Any, list[Record]]:
-    """Annotations by image; their compressed masks are sound."""
-    groups: dict[Any, list[Record]] = {key: [] for key in images}
+def _grouped(document: Record, images: dict[Any, Record]) -> dict[Any, list[tuple[int, dict[str, Any]]]]:
+    """Place and fields of the annotations by image; their compressed masks are sound."""
+    groups: dict[Any, list[tuple[int, dict[str, Any]]]] = {key: [] for key in images}
     compressed: list[tuple[Record, str, int]] = []
     for place, raw in enumerate(document.array("annotations")):
-        item = Record.of(raw, document.where, f"annotations[{place}]")
-        number = raw.get("id")
-        if type(number) is int:
-            item = item.named(f"annotation {number}")
-        key = _key(item, "image_id")
-        if key not in groups:
+        key = raw.get("image_id") if type(raw) is dict else None
+        if key is None or type(key) not in (int, str) or key not in groups:
+            item = _record(place, raw, document.where)
+            key = _key(item, "image_id")
             raise item.error(
                 f"expected the id of a listed image, found image_id {key!r}",
                 "Add the image to 'images' or take the annotation out",
             )
-        groups[key].append(item)
+        groups[key].append((place, raw))
         mask = raw.get("segmentation")
-        if isinstance(mask, dict) and isinstance(mask.get("counts"), str):
+        if type(mask) is dict and isinstance(mask.get("counts"), str):
+            item = _record(place, raw, document.where)
             size = _rle_size(item, mask)
             compressed.append((item, mask["counts"], size[0] * size[1]))
     good = rle_api.sound([row[1] for row in compressed], [row[2] for row in compressed])
@@ -110,6 +114,13 @@ def _grouped(document: Record, images: dict[Any, Record]) -> dict[Any, list[Reco
         if not fine:
             raise item.error(f"expected RLE counts of {pixels} pixels, found damaged ones or another sum")
     return groups
+
+
+def _record(place: int, raw: Any, where: str) -> Record:
+    """An annotation under its id, or its place if it has none."""
+    if type(raw) is dict and type(raw.get("id")) is int:
+        return Record(raw, where, f"annotation {raw['id']}")
+    return Record.of(raw, where, f"annotations[{place}]")
 
 
 def _label(item: Record, names: dict[Any, str], point_of: PointOf) -> Label:
@@ -130,8 +141,7 @@ def _label(item: Record, names: dict[Any, str], point_of: PointOf) -> Label:
             parts = _polygons(item, mask)
     for field in ("box", "bbox"):
         if box is None and raw.get(field):
-            x, y, width, height = item.numbers(field, 4)
-            box = x, y, width, height
+            box = _box(item, field)
     point = point_of(item)
     crowd = item.flag("iscrowd") if raw.get("iscrowd") else False
     ignore = item.flag("ignore") if raw.get("ignore") else False
@@ -149,11 +159,20 @@ def _polygons(item: Record, mask: Any) -> tuple[Part, ...]:
     if isinstance(mask, list) and not isinstance(mask[0], list):
         mask = [mask]  # one polygon without the list around it
     try:
-        if not isinstance(mask, list) or not all(isinstance(ring, list) for ring in mask):
+        if not isinstance(mask, list):
             raise TypeError
         return tuple([Part(array("d", ring)) for ring in mask])
     except (TypeError, OverflowError) as error:
         raise item.error(f"expected polygons [[x, y, …], …] or RLE, found {shown(mask)}") from error
+
+
+def _box(item: Record, field: str) -> tuple[float, float, float, float]:
+    value = item.fields[field]
+    plain = type(value) is list and len(value) == 4 and all(map(_NUMBERS.__contains__, map(type, value)))
+    if not plain or min(value) < -_LARGEST or max(value) > _LARGEST:
+        item.numbers(field, 4)  # says what is wrong
+    x, y, width, height = value
+    return x, y, width, height
 
 
 def _rle(item: Record, mask: dict[str, Any]) -> Rle:

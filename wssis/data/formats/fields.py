@@ -8,9 +8,12 @@ from __future__ import annotations
 import json
 import reprlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from wssis.data.images import MAX_PIXELS
 from wssis.errors import InputError
@@ -44,6 +47,8 @@ def load_json(path: Path) -> Any:
 
 def parse_json(data: bytes | str, where: str | Path, record: str = "") -> Any:
     """As `load_json`, of a file's bytes or of text inside a file."""
+    with suppress(orjson.JSONDecodeError):  # three times as fast; knows no NaN, and says less
+        return orjson.loads(data)
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -66,7 +66,7 @@ def gather(
     name: str = "object",
     replace: bool = False,
     embedded: str | Path = "images",
-    workers: int | None = None,
+    workers: int = 0,
 ) -> Gathered:
     """One data set of what readers return.
 
@@ -77,7 +77,7 @@ def gather(
         name: class of labels that have none.
         replace: a later source's labels of an image replace those of earlier ones, instead of adding to them.
         embedded: folder to write images to, where `images` is None.
-        workers: processes beside this one; None: one a core.
+        workers: processes beside this one, which pay off from some ten thousand labels.
 
     Returns:
         Images in the order in which they are first named; ids from 1. An object with a mask has no box; one
@@ -104,7 +104,7 @@ class _Gatherer:
         self.unknown: dict[str, str] = {}  # class: its first label
         self.lost: list[InputError] = []
 
-    def run(self, sources: Sources, workers: int | None) -> Gathered:
+    def run(self, sources: Sources, workers: int) -> Gathered:
         done = in_batches(
             fit_all,
             self.found(sources),

@@ -28,6 +28,9 @@ class Locator:
 
     def find(self, name: str) -> list[str]:
         """Paths in the folder, with `/`, that `name` may mean: one if all is well."""
+        by_name, by_stem, known = self._index
+        if name in known:
+            return [name]
         plain = name.replace("\\", "/").removeprefix("file://")
         try:
             if plain and not leaves_folder(plain) and os.path.isfile(f"{self.folder}/{plain}"):
@@ -37,7 +40,6 @@ class Locator:
         parts = [part for part in plain.split("/") if part not in ("", ".")]
         if not parts:
             return []
-        by_name, by_stem = self._index
         if parts[-1] in by_name:
             return _closest(by_name[parts[-1]], parts)
         stem = parts[-1]
@@ -46,8 +48,8 @@ class Locator:
         return _closest(by_stem.get(stem, []), parts)
 
     @cached_property
-    def _index(self) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-        """Paths of all images by their name, and by their name without suffix."""
+    def _index(self) -> tuple[dict[str, list[str]], dict[str, list[str]], set[str]]:
+        """Paths of all images by their name, by their name without suffix, and as they are."""
         by_name: dict[str, list[str]] = {}
         by_stem: dict[str, list[str]] = {}
         for folder, folders, names in os.walk(self.folder):
@@ -59,7 +61,7 @@ class Locator:
                     path = name if inside == "." else f"{inside}/{name}"
                     by_name.setdefault(name, []).append(path)
                     by_stem.setdefault(stem, []).append(path)
-        return by_name, by_stem
+        return by_name, by_stem, {path for paths in by_name.values() for path in paths}
 
 
 def _closest(paths: list[str], parts: list[str]) -> list[str]:
