@@ -63,6 +63,7 @@ class LabelledImage:
         record: what an error calls it.
         content: bytes of the image file, where the annotation file holds them.
         where: the annotation file, where the source is a folder; "" otherwise.
+        also: other names that the image may have, to look for in this order if there is no `file`.
     """
 
     file: str
@@ -71,6 +72,7 @@ class LabelledImage:
     record: str = ""
     content: bytes | None = None
     where: str = ""
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
