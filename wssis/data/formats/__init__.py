@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from wssis.data.formats import coco, coco_points, csv
+from wssis.data.formats import coco, coco_points, csv, cvat, datumaro, labelme, labelstudio
 from wssis.data.formats.labels import LabelledImage, Options
 
 Reader = Callable[[Path, Options], Iterator[LabelledImage]]
@@ -18,6 +18,10 @@ Reader = Callable[[Path, Options], Iterator[LabelledImage]]
 READERS: dict[str, Reader] = {
     "coco": coco.read,
     "coco-keypoints": coco_points.read_keypoints,
-    "pointsup": coco_points.read_pointsup,
     "csv": csv.read,
+    "cvat": cvat.read,
+    "datumaro": datumaro.read,
+    "labelme": labelme.read,
+    "labelstudio": labelstudio.read,
+    "pointsup": coco_points.read_pointsup,
 }

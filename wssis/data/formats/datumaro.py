@@ -16,8 +16,9 @@ by `type`, in pixels from the top left corner:
 
 Annotations of one group, other than 0, and one label are parts of one object. A rotated box counts as the
 upright box around it. The attribute `is_crowd` makes a crowd of a label; `outside` says that it is not in the
-image, and skips it. All other types (polyline, cuboid_3d, skeleton, …) are refused: they outline no object, and
-leaving them out would show the object as background. An item without annotations is an image that shows none.
+image, and skips it. All other types (polyline, cuboid_3d, skeleton, …) are refused: they outline no object,
+and leaving them out would show the object as background. An item without annotations is an image that shows
+no object.
 """
 
 from __future__ import annotations
