@@ -14,7 +14,7 @@ by `type`, lengths in percent of the image's width and height:
     ellipselabels     x, y of the middle, radiusX, radiusY, rotation: degrees clockwise about it
     brushlabels       format "rle", rle: bytes of an RGBA picture, see `wssis.data.formats.rlepack`
 
-The same types without `labels` (`<KeyPoint>`, …) have their class in a result of type `labels` of the same id.
+The same types without `labels` (`<KeyPoint>`, …) have their class in a result of type `labels` and that id.
 What answers a question about the image (choices, textarea, relation, …) is skipped, any other type refused. A
 rotated rectangle counts as the upright box around it. `image_rotation` other than 0 is refused.
 
