@@ -1,6 +1,6 @@
 """LabelMe's JSON: one file an image, or a folder of them.
 
-    {"imagePath": "..\\\\images\\\\a.png",     from the folder of the JSON file
+    {"imagePath": "..\\\\images\\\\a.png",     from the folder of the JSON file, which is put before it
      "imageData": null,                    or the image file in base64
      "imageHeight": 480, "imageWidth": 640,
      "shapes": [{"label": "cell", "points": [[x, y], …], "group_id": null, "shape_type": "polygon"}]}
@@ -64,14 +64,7 @@ def _image(document: Record, folder: str, options: Options) -> LabelledImage:
         group = shape.label("group_id", shape.fields["group_id"]) if shape.has("group_id") else None
         shapes += [(group, label) for label in _labels(shape, size, options)]
     content = _decoded(document, "imageData") if document.has("imageData") else None
-    return LabelledImage(
-        file,
-        grouped(shapes, document.where),
-        size,
-        content=content,
-        where=document.where,
-        also=(name,) if name != file else (),
-    )
+    return LabelledImage(file, grouped(shapes, document.where), size, content=content, where=document.where)
 
 
 def _labels(shape: Record, size: Size, options: Options) -> Iterator[Label]:

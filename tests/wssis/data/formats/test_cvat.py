@@ -20,7 +20,7 @@ GOOD = """<?xml version="1.0" encoding="utf-8"?>
   <meta><task><id>4</id><name>cells</name><labels><label><name>cell</name></label></labels></task></meta>
   <image id="0" name="a/b.png" width="10" height="6">
     <points label="cell" source="manual" occluded="1" points="1.5,2.00;3.25,4.5" z_order="0"></points>
-    <polygon label="cell" occluded="0" points="0,0;4,0;4,3" group_id="0"><attribute name="n">1</attribute></polygon>
+    <polygon label="cell" occluded="0" points="0,0;4,0;4,3" group_id="0"><attribute name="n"/></polygon>
     <box label="cell" occluded="0" xtl="1" ytl="1" xbr="5" ybr="3" rotation="90.0"></box>
     <mask label="cell" occluded="0" rle="1, 2, 1, 1, 1" left="7" top="2" width="3" height="2"></mask>
     <tag label="good" source="manual"></tag>
