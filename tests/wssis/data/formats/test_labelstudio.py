@@ -11,33 +11,11 @@ import numpy as np
 import pytest
 
 from tests.wssis.data.formats.mutate import mutated_json
+from tests.wssis.data.formats.test_rlepack import brush
 from wssis.data import rle
 from wssis.data.formats.labels import LabelledImage, Options
 from wssis.data.formats.labelstudio import read
 from wssis.errors import InputError
-
-
-def packed(mask: np.ndarray, sizes: tuple[int, ...] = (3, 4, 8, 16), literal: int = 4) -> list[int]:
-    """rle-pack of the RGBA picture whose alpha is 255 where `mask` is set, colours 0."""
-    words = np.zeros((*mask.shape, 4), dtype=np.uint8)
-    words[..., 3] = mask * 255
-    words = words.ravel()
-    bits = f"{len(words):032b}{7:05b}" + "".join(f"{size - 1:04b}" for size in sizes)
-    place = 0
-    while place < len(words):
-        same = 1
-        while place + same < len(words) and same < 2 ** sizes[-1] and words[place + same] == words[place]:
-            same += 1
-        count = same if same > 1 else min(literal, len(words) - place)
-        kind = next(number for number, size in enumerate(sizes) if count <= 2**size)
-        bits += f"{int(same > 1)}{kind:02b}{count - 1:0{sizes[kind]}b}"
-        bits += "".join(
-            f"{word:08b}" for word in (words[place : place + 1] if same > 1 else words[place:][:count])
-        )
-        place += count
-    bits += "0" * (-len(bits) % 8)
-    return list(int(bits, 2).to_bytes(len(bits) // 8, "big"))
-
 
 MASK = np.zeros((50, 200), dtype=bool)
 MASK[3, 4] = MASK[5:9, 190:] = MASK[49] = True
@@ -65,7 +43,7 @@ GOOD: list[dict[str, Any]] = [
                     result("polygonlabels", points=[[0, 0], [10, 0], [10, 100]], closed=True),
                     result("rectanglelabels", x=50, y=20, width=10, height=20, rotation=90),
                     result("ellipselabels", x=50, y=50, radiusX=10, radiusY=10, rotation=0),
-                    result("brushlabels", format="rle", rle=packed(MASK)),
+                    result("brushlabels", format="rle", rle=brush(MASK)),
                     result("keypoint", None, "k", x=0, y=0, width=1),
                     result("labels", "dot", "k", x=0, y=0, width=1),
                     {"id": "c", "type": "choices", "value": {"choices": ["good"]}},
@@ -106,18 +84,6 @@ def test_reads_every_type_of_the_newest_annotation(tmp_path: Path) -> None:
     assert {label.name for label in first.labels[:-1]} == {"cell"}
 
 
-@pytest.mark.parametrize("sizes", [(3, 4, 8, 16), (1, 2, 3, 4), (1, 1, 5, 7)])
-def test_brush_strokes_of_any_run_sizes(tmp_path: Path, sizes: tuple[int, ...]) -> None:
-    mask = np.random.default_rng(0).random((50, 200)) < 0.4  # many short runs that start anywhere in a pixel
-    document = copy.deepcopy(GOOD[:1])
-    document[0]["annotations"][1]["result"] = [
-        result("brushlabels", format="rle", rle=packed(mask, sizes, literal)) for literal in (1, 2)
-    ]
-    for label in images(tmp_path, document)[0].labels:
-        assert label.rle is not None
-        assert (rle.decode([label.rle], (50, 200))[0].numpy() == mask).all()
-
-
 @pytest.mark.parametrize(
     ("data", "names"),
     [
@@ -151,8 +117,8 @@ def test_names_of_images(tmp_path: Path, data: dict[str, str], names: list[str])
         (2, {"value": {"x": 1, "y": 1, "width": -1, "height": 1}}, "0 or more"),
         (4, {"value": {"format": "png", "rle": []}}, "'format'"),
         (4, {"value": {"format": "rle", "rle": [256]}}, "list of bytes"),
-        (4, {"value": {"format": "rle", "rle": packed(MASK)[:-3]}}, "the end"),
-        (4, {"value": {"format": "rle", "rle": packed(MASK[1:])}}, "picture of 200 x 50 px"),
+        (4, {"value": {"format": "rle", "rle": brush(MASK)[:-3]}}, "the end"),
+        (4, {"value": {"format": "rle", "rle": brush(MASK[1:])}}, "picture of 200 x 50 px"),
     ],
 )
 def test_damage_names_file_and_record(
