@@ -10,18 +10,38 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from wssis.data.formats import coco, coco_points, csv, cvat, datumaro, labelme, labelstudio
+from wssis.data.formats import (
+    bdd100k,
+    coco,
+    coco_points,
+    csv,
+    cvat,
+    datumaro,
+    dsb2018,
+    imagej,
+    labelimage,
+    labelme,
+    labelstudio,
+    napari,
+    qupath,
+)
 from wssis.data.formats.labels import LabelledImage, Options
 
 Reader = Callable[[Path, Options], Iterator[LabelledImage]]
 
 READERS: dict[str, Reader] = {
+    "bdd100k": bdd100k.read,
     "coco": coco.read,
     "coco-keypoints": coco_points.read_keypoints,
     "csv": csv.read,
     "cvat": cvat.read,
     "datumaro": datumaro.read,
+    "dsb2018": dsb2018.read,
+    "imagej": imagej.read,
+    "labelimage": labelimage.read,
     "labelme": labelme.read,
     "labelstudio": labelstudio.read,
+    "napari": napari.read,
     "pointsup": coco_points.read_pointsup,
+    "qupath": qupath.read,
 }
