@@ -145,7 +145,7 @@ def objects(labels: NDArray[Any], where: Path) -> list[tuple[int, Rle]]:
     if len(first) > MAX_OBJECTS:
         raise InputError(f"expected at most {MAX_OBJECTS} objects, found {len(first)}", where=where)
     found = []
-    for begin, end in zip(first, [*first[1:], len(values)], strict=True):
+    for begin, end in zip(first, [*first[1:], len(values)], strict=False):  # none, where all is background
         bounds = np.stack([starts[begin:end], ends[begin:end]], 1).ravel()
         runs = np.diff(bounds, prepend=0).tolist()
         if bounds[-1] < flat.size:
