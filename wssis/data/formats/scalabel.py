@@ -11,8 +11,8 @@
 
 The mask is `rle`, else `poly2d`, whose polygons are the parts of one object. In `types`, L is a corner; C are
 cubic Bézier curves, either three in a row (two control points and the end, as in BDD100K) or two before the
-corner that is the end (as scalabel draws them). The curves become lines. A label with a `box2d` alone has a
-box, and its middle as point: so the paper takes the points of the images that have boxes only.
+corner that is the end (as scalabel draws them). The curves become lines. `box2d` is kept beside a mask or
+alone, its width x2 - x1.
 
 Names are those of the 8 classes of instance segmentation: `person` is `pedestrian`, `bike` `bicycle`,
 `motor` `motorcycle`, `van` and `caravan` `car`. `other person`, `other vehicle` and `trailer` are regions to
@@ -77,14 +77,12 @@ def _label(label: Record) -> Label | None:
     score = label.number("score", None)
     if score is not None and not 0 <= score <= 1:
         raise label.wrong("score", "a number of 0 to 1", score)
-    masked = bool(rle or polygons)
     return Label(
         name=name,
         record=label.record,
         parts=tuple(Part(ring) for ring in polygons),
         rle=rle,
         box=box,
-        point=None if masked or box is None else (box[0] + box[2] / 2, box[1] + box[3] / 2),
         crowd=flags.flag("crowd") or label.flag("crowd"),
         ignore=category in IGNORED or flags.flag("ignored") or label.flag("ignored"),
         score=score,

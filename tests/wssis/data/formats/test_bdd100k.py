@@ -121,9 +121,9 @@ def test_masks_boxes_and_flags(tmp_path):
     )
     first, second, third = image.labels
     assert (image.file, image.size, image.record) == ("b1c9c847/a.jpg", (4, 6), "frame 0")
-    assert (first.rle, first.crowd, first.point) == (mask, True, None)
+    assert (first.rle, first.crowd) == (mask, True)
     assert (len(second.parts), second.ignore, second.score) == (2, True, 0.5)
-    assert (third.box, third.point) == ((1.5, 2.0, 3.0, 6.0), (3.0, 5.0))
+    assert (third.box, third.parts, third.rle) == ((1.5, 2.0, 3.0, 6.0), (), None)
 
 
 def test_a_frame_without_labels_and_a_list_in_frames(tmp_path):

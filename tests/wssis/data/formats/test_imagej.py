@@ -18,7 +18,12 @@ def save(tmp_path, text, name="Results.csv"):
 
 
 def test_points_are_pixel_centres_and_labels_name_their_images(tmp_path):
-    text = " ,Label,Area,Mean,X,Y,Slice,Counter\n1,b.tif:0001-0001,0,7,10,20,0,0\n2,a.tif,0,9,11.5,0,0,0\n3,b.tif,0,9,1,2,1,0\n"
+    text = (
+        " ,Label,Area,Mean,X,Y,Slice,Counter\n"
+        "1,b.tif:0001-0001,0,7,10,20,0,0\n"
+        "2,a.tif,0,9,11.5,0,0,0\n"
+        "3,b.tif,0,9,1,2,1,0\n"
+    )
     images = list(read(save(tmp_path, text), OPTIONS))
     assert [image.file for image in images] == ["b.tif", "a.tif"]
     assert [label.point for label in images[0].labels] == [(10.5, 20.5), (1.5, 2.5)]

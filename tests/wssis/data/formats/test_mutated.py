@@ -1,4 +1,4 @@
-"""Readers of pictures, tables and GeoJSON on mutated files: what they cannot read is an InputError, no more."""
+"""Readers of pictures, tables and GeoJSON on mutated files: read, or an InputError that names the file."""
 
 from __future__ import annotations
 
