@@ -148,9 +148,11 @@ class _Gatherer:
     def file(self, image: LabelledImage, where: str) -> str:
         if self.locator is None:
             return self.embedded.find(image, where)
-        paths = self.locator.find(image.file)
-        if len(paths) == 1:
-            return paths[0]
+        paths: list[str] = []
+        for name in (image.file, *image.also):
+            paths = self.locator.find(name) or paths
+            if len(paths) == 1:
+                return paths[0]
         several = f"expected one image that {image.file!r} can mean, found {', '.join(paths[:3])}"
         none = f"expected the image {image.file!r}, found none in {self.folder}"
         raise InputError(several if paths else none, where=where, record=image.record)
@@ -220,7 +222,9 @@ class _Gatherer:
             )
 
     def data(self) -> CocoData:
-        classes = self.classes or named(item.name for seen in self.seen.values() for item in seen.objects)
+        classes = self.classes or named(
+            item.name for seen in self.seen.values() for item in seen.objects if not item.ignore
+        )
         if not classes.names:
             classes = named([self.name])
         records = []
@@ -236,7 +240,7 @@ class _Gatherer:
                     extra["box"] = list(item.box)
                 rle = None if item.counts is None else {"size": size, "counts": item.counts}
                 area = float(item.area) if rle else None
-                label = classes.meaning[item.name]
+                label = classes.meaning.get(item.name, 0)  # an ignore region alone makes no class
                 annotations.append(
                     Annotation(number, label, rle, item.point, item.crowd, item.score, extra, area)
                 )

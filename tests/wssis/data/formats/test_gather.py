@@ -62,6 +62,13 @@ def test_an_image_is_found_by_what_tools_call_it(folder, name):
     assert one(folder, file=name)[0].file_name == "sub/b.jpg"
 
 
+def test_other_names_of_an_image_are_tried_in_turn(folder):
+    image = LabelledImage("0123abcd-a.png", (point(1, 1),), also=("nowhere.png", "a.png"))
+    found = gather([("f.json", [image])], folder)
+    assert [record.file_name for record in found.data.images] == ["a.png"]
+    assert found.data.num_objects == 1
+
+
 def test_the_longest_common_end_wins_and_an_ambiguous_name_is_refused(folder):
     picture(folder / "other" / "b.jpg")
     assert one(folder, file="/home/x/other/b.jpg")[0].file_name == "other/b.jpg"
@@ -212,6 +219,13 @@ def test_regions_are_no_objects_and_a_box_will_do(folder):
 
 
 # ---- several sources
+
+
+def test_an_ignore_region_makes_no_class(folder):
+    image = LabelledImage("a.png", (polygon(name="", ignore=True), point(30, 30)))
+    found = gather([("f.json", [image])], folder)
+    assert found.data.class_names == ("cat",)
+    assert [item.ignored for item in found.data.images[0].annotations] == [True, False]
 
 
 def test_a_point_on_a_mask_of_its_class_is_that_masks(folder):
