@@ -44,7 +44,7 @@ def check_data(call: Call) -> None:
     """Print what was found, write JSON and the cleaned copy if asked for.
 
     Raises:
-        InputError: the data cannot be looked at, the copy would replace it, or `strict` and errors were found.
+        InputError: the data cannot be looked at, the copy would replace it, or `strict` and it has errors.
     """
     source = annotation_file(call.data)
     target = copy_folder(call.fix, source) if call.fix else None

@@ -27,7 +27,7 @@ def teacher_for(folder: str | Path, findings: Findings, device: str) -> Saved:
     classes = tuple(category.name for category in saved.categories)
     if classes != findings.document.names:
         raise InputError(
-            f"expected a model of the data's classes ({_few(findings.document.names)}), found {_few(classes)}",
+            f"expected the data's classes ({_few(findings.document.names)}), found {_few(classes)}",
             where=folder,
             remedy="Name another with --model, or leave it out",
         )

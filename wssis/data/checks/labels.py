@@ -209,7 +209,7 @@ class _Reader:
             self.tell(labels, records, row, "bad-mask", "RLE counts are damaged or of another size")
         rows, rles = rows[sound], [rle for rle, fine in zip(rles, sound, strict=True) if fine]
         if rles:
-            areas = mask_api.area(rles).astype(np.int64)
+            areas = rle_api.areas(rles)
             boxes = mask_api.toBbox(rles)
             boxes[:, 2:] += boxes[:, :2]
             labels.box[rows] = boxes
@@ -233,7 +233,7 @@ class _Reader:
             for row in rows[doubtful].tolist()
         ]
         if drawn:
-            areas = mask_api.area(drawn).astype(np.int64)
+            areas = rle_api.areas(drawn)
             labels.masked[rows[doubtful]] = areas > 0
             self.small(labels, records, rows[doubtful], areas)
         for row in rows[outlines.crossed].tolist():
