@@ -22,7 +22,7 @@ HEADINGS = {
 def screen(source: Path, findings: Findings, levels: Levels | None, asked: str) -> list[str]:
     """The lines."""
     coverage = findings.coverage
-    lines = [f"{source}, images in {findings.folder}", "", *_counts(coverage.counts)]
+    lines = [str(source), f"images in {findings.folder}", "", *_counts(coverage.counts)]
     lines += _classes(coverage.classes)
     if coverage.sizes["pixels"]["count"]:
         lines += ["", *_sizes(coverage.sizes, levels)]
@@ -96,8 +96,9 @@ def _problems(problems: list[Problem]) -> list[str]:
         for kind, found in mine.items():
             lines.append(f"  {len(found):7,}  {KINDS[kind].title}")
             if severity != "note" or kind in ("few-labels", "tiny-mask", "class-unused", "unlisted"):
-                if severity != "note" and serious <= ROOMY:
-                    lines += [f"           {_example(problem)}" for problem in found[:2]]
+                if serious <= ROOMY:
+                    examples = found[:1] if severity == "note" else found[:2]
+                    lines += [f"           {_example(problem)}" for problem in examples]
                 else:
                     lines[-1] += f": {_example(found[0])}"
     return lines or ["No problem was found."]

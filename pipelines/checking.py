@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ class Call:
     model: str | None = None
     strict: bool = False
     least: float = 0.05
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
 
 def check_data(call: Call) -> None:
