@@ -36,7 +36,7 @@ class Call:
     fix: str | None = None
     model: str | None = None
     strict: bool = False
-    least: float = 0.05
+    least: float = 0.03
     limits: Limits = field(default_factory=Limits)
 
 

@@ -128,7 +128,7 @@ def add_check(command: argparse.ArgumentParser) -> None:
         ("near", float, 3.0, "pixels between two points that are taken for one click"),
         ("tiny", int, 4, "pixels; smaller masks are tiny"),
         ("few", float, 0.1, "share of the average number of labels up to which an image has few"),
-        ("least-score", float, 0.05, "of a point, below which the teacher sees no object there"),
+        ("least-score", float, 0.03, "of a point, below which the teacher sees no object there"),
     ):
         words = f"{text}; default {default:g}"
         command.add_argument(f"--{name}", type=positive(kind), metavar="N", default=default, help=words)

@@ -85,7 +85,7 @@ def test_the_cleaned_copy(data: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["check", "mine", "--fix", "clean", "--json", "found.json"]) == 0
     out = capsys.readouterr().out
     assert digests(data) == before
-    assert "1  points outside the image: moved to" in out
+    assert "1  points outside the image: moved into the image" in out
     assert "1  points outside the image: taken out" in out
     copy = load_coco("clean/instances.json")
     assert [item.id for image in copy.images for item in image.annotations] == [1, 2, 3, 5]

@@ -15,6 +15,17 @@ from wssis.data.checks.problems import Problem
 from wssis.data.checks.run import Findings
 
 
+# What is done to many records, without what differs from one to the next.
+_SUMMARIES = (
+    (r"taken out, ", "taken out, the other is kept"),
+    (r"moved to ", "moved into the image"),
+    (r"is now ", "numbered anew"),
+    (r"named ", "named anew"),
+    (r"file name is now ", "file name mended"),
+    (r"\d+ x \d+ px", "size read from the image"),
+)
+
+
 @dataclass
 class Change:
     """What was done about a record."""
@@ -27,7 +38,10 @@ class Change:
     @property
     def summary(self) -> str:
         """What was done, without what differs from record to record."""
-        return re.split(r" \(|, image | is now | px$|, annotation| '", self.done)[0] if self.done else ""
+        for pattern, words in _SUMMARIES:
+            if re.match(pattern, self.done):
+                return words
+        return self.done
 
     def as_json(self) -> dict[str, str]:
         """For a person's program."""

@@ -55,6 +55,11 @@ def _drop_image(copy: Copy, problem: Problem) -> None:
         copy.put(problem, "image taken out, with its labels", None, "images")
 
 
+def _drop_record(copy: Copy, problem: Problem) -> None:
+    """An image whose id is another's: no annotation can be its own."""
+    copy.put(problem, "taken out", None, "images")
+
+
 def _image_size(copy: Copy, problem: Problem) -> None:
     file = copy.findings.files[problem.image]
     if file.problem:
@@ -104,7 +109,7 @@ def _same_image(copy: Copy, problem: Problem) -> None:
 MENDERS: dict[str, Callable[[Copy, Problem], None]] = {
     "document": _document,
     "category": _category,
-    "image-id": _drop_image,
+    "image-id": _drop_record,
     "image-name": _drop_image,
     "missing-image": _missing_image,
     "unreadable-image": _drop_image,
