@@ -12,7 +12,6 @@ import argparse
 import io
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -43,11 +42,14 @@ def main() -> None:
 
 
 def measured(words: list[str]) -> tuple[float, float]:
-    """Wall seconds of a process, and the GB (10^9) of the largest so far among it and its children."""
+    """Wall seconds of a process, and the GB (10^9) of the largest among it and those that it started."""
     start = time.perf_counter()
-    subprocess.run(words, check=True)
-    seconds = time.perf_counter() - start
-    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
+    process = subprocess.Popen(words)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{words[1:3]} ended with {process.returncode}")
+    return time.perf_counter() - start, usage.ru_maxrss * 1024 / 1e9
 
 
 def generate(folder: Path, images: int, annotations: int) -> None:

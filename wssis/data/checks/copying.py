@@ -14,7 +14,6 @@ from wssis.data.checks.pictures import listing
 from wssis.data.checks.problems import Problem
 from wssis.data.checks.run import Findings
 
-
 # What is done to many records, without what differs from one to the next.
 _SUMMARIES = (
     (r"taken out, ", "taken out, the other is kept"),
