@@ -37,19 +37,20 @@ def main() -> None:
     print(f"{file}: {file.stat().st_size / 1e6:.0f} MB")
     check = ["-m", "pipelines.cli", "check", str(options.folder), "--model", "none"]
     for name, words in (("pycocotools.COCO", ["-c", COCO, str(file)]), ("wssis check", check)):
-        seconds, memory = measured([sys.executable, *words])
-        print(f"{name}: {seconds:.1f} s, {memory:.2f} GB at most in one process")
+        seconds, work, memory = measured([sys.executable, *words])
+        print(f"{name}: {seconds:.1f} s ({work:.1f} s of a core), {memory:.2f} GB at most in one process")
 
 
-def measured(words: list[str]) -> tuple[float, float]:
-    """Wall seconds of a process, and the GB (10^9) of the largest among it and those that it started."""
+def measured(words: list[str]) -> tuple[float, float, float]:
+    """Wall seconds, CPU seconds of a process and those that it started, and the GB (10^9) of the largest."""
     start = time.perf_counter()
     process = subprocess.Popen(words)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{words[1:3]} ended with {process.returncode}")
-    return time.perf_counter() - start, usage.ru_maxrss * 1024 / 1e9
+    work = usage.ru_utime + usage.ru_stime
+    return time.perf_counter() - start, work, usage.ru_maxrss * 1024 / 1e9
 
 
 def generate(folder: Path, images: int, annotations: int) -> None:
