@@ -76,8 +76,8 @@ def generate(folder: Path, images: int, annotations: int) -> None:
         "images": records,
         "categories": [{"id": number, "name": f"class {number}"} for number in range(1, CLASSES + 1)],
         "annotations": [
-            annotation(rng, number, *pair, count)
-            for number, (*pair, count) in enumerate(zip(owner, labels, corners, strict=True), 1)
+            annotation(rng, number, image, label, count)
+            for number, (image, label, count) in enumerate(zip(owner, labels, corners, strict=True), 1)
         ],
     }
     (folder / "instances.json").write_text(json.dumps(document))

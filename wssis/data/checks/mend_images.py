@@ -19,12 +19,8 @@ def _document(copy: Copy, problem: Problem) -> None:
 def _category(copy: Copy, problem: Problem) -> None:
     records = copy.lists["categories"]
     if problem.place < 0:  # none is listed: those that annotations name
-        used = {
-            raw.get("category_id")
-            for raw in copy.lists["annotations"]
-            if isinstance(raw, dict)
-            if usable_id(raw.get("category_id"))
-        }
+        named = (raw.get("category_id") for raw in copy.lists["annotations"] if isinstance(raw, dict))
+        used = {key for key in named if usable_id(key)}
         records += [{"id": key, "name": f"class {key}"} for key in sorted(used) or [1]]
         copy.changes.append(Change(problem.kind, problem.record, "", "the classes that annotations name"))
         return
