@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from pipelines import paths
+from pipelines.check_options import add_check
 from pipelines.limits import Limits
 
 MODEL_HELP = "a folder such as models/student, or a registered model such as models:/wssis-student@candidate"
@@ -45,7 +46,8 @@ def build_parser() -> Parser:
     command.add_argument("name", metavar="NAME", help="shapes, nuclei, coco-05p, ... (the files in presets/)")
     command.set_defaults(run=preset)
 
-    add_check(commands.add_parser("check", help="what is in annotated data, and what is wrong with it"))
+    command = commands.add_parser("check", help="what is in annotated data, and what is wrong with it")
+    add_check(command, positive)
 
     command = commands.add_parser("predict", help="instances of images, or masks of points in them")
     command.add_argument("images", metavar="IMAGE", nargs="+", help="image files or folders")
@@ -113,28 +115,6 @@ def build_parser() -> Parser:
     return parser
 
 
-def add_check(command: argparse.ArgumentParser) -> None:
-    """The options of `wssis check`."""
-    command.add_argument("data", metavar="DATA", help="a folder with instances.json, or a COCO JSON file")
-    command.add_argument("--images", metavar="DIR", help="their folder; default: as the file says")
-    command.add_argument("--json", metavar="FILE", help="write everything that was found")
-    command.add_argument("--fix", metavar="DIR", help="write a cleaned copy into this new folder")
-    command.add_argument(
-        "--model", metavar="MODEL", help="teacher to ask about points, or none; default models/teacher"
-    )
-    command.add_argument("--strict", action="store_true", help="exit with 2 if there are errors")
-    command.add_argument("--decode", action="store_true", help="read all images whole; done up to 2000")
-    for name, kind, default, text in (
-        ("near", float, 3.0, "pixels between two points that are taken for one click"),
-        ("tiny", int, 4, "pixels; smaller masks are tiny"),
-        ("few", float, 0.1, "share of the average number of labels up to which an image has few"),
-        ("least-score", float, 0.03, "of a point, below which the teacher sees no object there"),
-    ):
-        words = f"{text}; default {default:g}"
-        command.add_argument(f"--{name}", type=positive(kind), metavar="N", default=default, help=words)
-    command.set_defaults(run=check)
-
-
 def add_serve(command: argparse.ArgumentParser) -> None:
     """The options of `wssis serve`."""
     command.add_argument("--model", required=True, help=f"{MODEL_HELP}; or the folder models, or the labeler")
@@ -193,18 +173,6 @@ def preset(options: argparse.Namespace) -> None:
             print(f"  {line}")
     write_text(paths.PARAMS, source.read_text(encoding="utf-8"))
     print(f"{paths.PARAMS} is now {source}. `dvc repro` runs it.")
-
-
-def check(options: argparse.Namespace) -> None:
-    """Look at a data set."""
-    from pipelines.checking import Call, check_data
-    from wssis.data.checks.problems import Limits
-
-    limits = Limits(near=options.near, tiny=options.tiny, few=options.few)
-    if options.decode:
-        limits = Limits(limits.near, limits.tiny, limits.few, decode=sys.maxsize)
-    named = {name: getattr(options, name) for name in ("data", "images", "json", "fix", "model", "strict")}
-    check_data(Call(**named, least=options.least_score, limits=limits))
 
 
 def predict(options: argparse.Namespace) -> None:
