@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from pipelines import paths
+from pipelines.check_options import add_check
 from pipelines.limits import Limits
 
 MODEL_HELP = "a folder such as models/student, or a registered model such as models:/wssis-student@candidate"
@@ -50,6 +51,8 @@ def build_parser() -> Parser:
     command.set_defaults(run=preset)
 
     add_import(commands.add_parser("import", help="labels of an annotation tool as a data set to train on"))
+    command = commands.add_parser("check", help="what is in annotated data, and what is wrong with it")
+    add_check(command, positive)
 
     command = commands.add_parser("predict", help="instances of images, or masks of points in them")
     command.add_argument("images", metavar="IMAGE", nargs="+", help="image files or folders")

@@ -26,7 +26,7 @@ def write(data: CocoData, path: Path) -> None:
         for image in data.images
     ]
     document = {
-        "info": {"image_dir": _portable(data.image_dir)},
+        "info": {"image_dir": portable_folder(data.image_dir)},
         "categories": [{"id": item.id, "name": item.name} for item in data.categories],
         "images": images,
         "annotations": annotations,
@@ -69,7 +69,8 @@ def _annotation_json(item: Annotation, image_id: int, category_id: int, box: Any
     return {**item.extra, **record}
 
 
-def _portable(folder: str) -> str:
+def portable_folder(folder: str) -> str:
+    """A folder as files name it: relative if it is under the current one, absolute otherwise."""
     absolute = os.path.abspath(folder)
     relative = os.path.relpath(absolute)
     return absolute if relative.split(os.sep)[0] == os.pardir else relative

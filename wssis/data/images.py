@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import BinaryIO
 
@@ -110,6 +111,38 @@ def read_header(data_dir: str | Path, file_name: str) -> tuple[tuple[int, int], 
     path = image_path(data_dir, file_name)
     with _opened(path) as image:
         return _check_size(image, path, None), _orientation(image)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says of its picture before the pixels.
+
+    Attributes:
+        size: upright (H, W).
+        orientation: EXIF's: 1 is upright, 3, 6 and 8 are turns of 180 and 90 degrees.
+        traits: how it differs from 8-bit RGB, of `grey deep palette cmyk alpha frames`.
+    """
+
+    size: tuple[int, int]
+    orientation: int
+    traits: tuple[str, ...]
+
+
+def image_header(data_dir: str | Path, file_name: str) -> Header:
+    """As `check_image`, with what else the header says."""
+    path = image_path(data_dir, file_name)
+    with _opened(path) as image:
+        size = _check_size(image, path, None)
+        mode = image.mode
+        known = {
+            "grey": mode in ("1", "L", "LA", "La"),
+            "deep": mode.startswith(("I", "F")),
+            "palette": mode in ("P", "PA"),
+            "cmyk": mode == "CMYK",
+            "alpha": image.has_transparency_data,
+            "frames": bool(getattr(image, "is_animated", False)),
+        }
+        return Header(size, _orientation(image), tuple(name for name, fits in known.items() if fits))
 
 
 def image_digest(path: str | Path) -> str:

@@ -37,6 +37,13 @@ def area(rle: Rle) -> int:
     return int(mask_api.area(rle))
 
 
+def areas(rles: Sequence[Rle]) -> NDArray[np.int64]:
+    """Number of pixels of N masks: (N,)."""
+    # pycocotools (2.0.11) makes a useless array that cannot count beyond 255.
+    parts = [mask_api.area(list(rles[start : start + 255])) for start in range(0, len(rles), 255)]
+    return np.concatenate([np.zeros(0), *parts]).astype(np.int64)
+
+
 def bounding_box(rle: Rle) -> list[float]:
     """Box [x, y, width, height] of a mask in pixels; zeros for an empty mask."""
     return [float(value) for value in mask_api.toBbox(rle)]
