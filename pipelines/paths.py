@@ -75,6 +75,9 @@ REPORT_HTML = REPORT / "index.html"
 REPORT_SUMMARY = REPORT / "summary.md"
 REPORT_EXAMPLE = REPORT / "example.png"
 
+# import: a person's data, where no other folder was named
+IMPORTED = Path("data/mine")
+
 # compare: a cell for each fraction of strong images and seed, and what it came to
 COMPARE_YAML = Path("compare/dvc.yaml")
 COMPARE_CELLS = Path("compare/work")
