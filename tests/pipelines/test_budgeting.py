@@ -81,7 +81,12 @@ def test_without_runs_the_papers_table_is_used_and_said(
     assert "With 2 h: " in said
     assert found["curve"]["from"] == "paper"
     assert found["stock"] == {
-        "unlabelled": 40, "clicked": 23, "drawn": 5, "points": 43, "masks": 13, "objects_per_image": 2.0
+        "unlabelled": 40,
+        "clicked": 23,
+        "drawn": 5,
+        "points": 43,
+        "masks": 13,
+        "objects_per_image": 2.0,
     }
     assert not (project / paths.STORE).exists()  # asking makes nothing
     assert advised("--hours", "0")["advice"]["ap"] == found["advice"]["ap_now"]
