@@ -109,6 +109,14 @@ def build_parser() -> Parser:
     command.add_argument("--port", type=int, default=8080, help="of the dashboard; default 8080")
     command.set_defaults(run=tune)
 
+    command = commands.add_parser("budget", help="how many masks to draw and points to click next")
+    command.add_argument("--hours", type=hours, required=True, help="of a person's work that are left")
+    command.add_argument("--json", metavar="FILE", help="also write the advice and its figures here")
+    command.add_argument(
+        "--data", metavar="DIR", help="what `wssis import` wrote; default data/splits, or else data/mine"
+    )
+    command.set_defaults(run=budget)
+
     command = commands.add_parser("compare", help="students on labels of different origin, as a table")
     command.add_argument("--dry", action="store_true", help="only say which stages would run")
     command.set_defaults(run=compare)
@@ -171,6 +179,14 @@ def positive(kind: type[int] | type[float]) -> Callable[[str], float]:
         return value
 
     return number
+
+
+def hours(text: str) -> float:
+    """A type of option: a finite number of 0 or more."""
+    value = float(text)  # argparse names this function where it is wrong
+    if not 0 <= value < float("inf"):
+        raise ValueError
+    return value
 
 
 def preset(options: argparse.Namespace) -> None:
@@ -279,6 +295,13 @@ def tune(options: argparse.Namespace) -> None:
     from pipelines.tuning_workers import tune
 
     return tune(options.study, options.workers)
+
+
+def budget(options: argparse.Namespace) -> None:
+    """Say what to label next."""
+    from pipelines.budgeting import budget as say_budget
+
+    say_budget(options.hours, options.json, options.data)
 
 
 def compare(options: argparse.Namespace) -> None:

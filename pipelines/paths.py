@@ -18,6 +18,7 @@ PRESETS = Path("presets")
 PREPARED = Path("data/prepared")
 PREPARED_TRAIN = Path("data/prepared/train.json")
 PREPARED_VAL = Path("data/prepared/val.json")
+PREPARED_VAL_LABELS = Path("data/prepared/val_labels.json")
 PREPARED_TRAIN_IMAGES = Path("data/prepared/train")
 PREPARED_VAL_IMAGES = Path("data/prepared/val")
 
@@ -26,6 +27,7 @@ STRONG = Path("data/splits/strong.json")
 HOLDOUT = Path("data/splits/holdout.json")
 POINTS = Path("data/splits/points.json")
 LEDGER = Path("data/splits/ledger.json")
+DRAWN = Path("data/splits/drawn.json")
 WEAK_TRUTH = Path("data/truth/weak.json")
 
 # teacher, refiner, student, strong_only
@@ -72,6 +74,9 @@ REPORT = Path("report")
 REPORT_HTML = REPORT / "index.html"
 REPORT_SUMMARY = REPORT / "summary.md"
 REPORT_EXAMPLE = REPORT / "example.png"
+
+# import: a person's data, where no other folder was named
+IMPORTED = Path("data/mine")
 
 # compare: a cell for each fraction of strong images and seed, and what it came to
 COMPARE_YAML = Path("compare/dvc.yaml")

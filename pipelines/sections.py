@@ -226,7 +226,13 @@ class Tracking(Section):
 
 
 class Prices(Section):
-    """Seconds of a person's work a label (COCO: 79.2 a polygon; Papadopoulos: 7 a box; 1.9 a point)."""
+    """Seconds of a person's work a label; docs/budget.md has the sources.
+
+    Attributes:
+        mask: COCO's polygons (Lin et al., ECCV 2014).
+        box: extreme clicking (Papadopoulos et al., ICCV 2017).
+        point: a click on an object of a known class (Papadopoulos et al., CVPR 2017).
+    """
 
     mask: Seconds = 79.2
     box: Seconds = 7.0

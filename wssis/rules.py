@@ -52,6 +52,33 @@ def every_mask(proposals: Proposals, rules: PseudoRules) -> Instances:
     )
 
 
+def with_drawn(found: Instances, drawn: Instances, rules: PseudoRules) -> Instances:
+    """Put masks that a person drew in the place of those that were found for the same objects.
+
+    Args:
+        found: see `every_mask`, with `ids`.
+        drawn: masks with `ids`, each also in `found`.
+        rules: with `exclusive`, the other masks lose the pixels of the drawn ones.
+
+    Returns:
+        The instances of `found`; the drawn ones have a confidence of 1.
+    """
+    assert found.masks is not None
+    assert found.scores is not None
+    assert found.ids is not None
+    assert drawn.masks is not None
+    assert drawn.ids is not None
+    if not len(drawn):
+        return found
+    place = {int(i): row for row, i in enumerate(found.ids)}
+    rows = torch.tensor([place[int(i)] for i in drawn.ids])
+    masks, scores = found.masks.clone(), found.scores.clone()
+    if rules.exclusive:
+        masks &= ~drawn.masks.any(0)
+    masks[rows], scores[rows] = drawn.masks, 1.0
+    return replace(found, masks=masks, scores=scores)
+
+
 def admit(found: Instances, rules: PseudoRules) -> Instances:
     """Turn masks that are not trusted into ignore regions.
 

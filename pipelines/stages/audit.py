@@ -1,7 +1,7 @@
 """audit: pseudo-labels against the truth of the weak images, where it exists. Nothing trains on this."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -38,9 +38,12 @@ def audit(stage: Stage) -> None:
     masks = labels.num_objects
     points = sum(len(image.annotations) for image in labels.images)
     metrics: dict[str, float] = {"points": points, "masks": masks, "ignored": points - masks}
+    guessed = without_drawn(labels)
+    if guessed.num_objects < masks:
+        metrics["drawn"] = masks - guessed.num_objects
     truth = stage.load(paths.WEAK_TRUTH)
     refined, rough = stage.load(paths.PROPOSED), stage.load(paths.PROPOSED_ROUGH)
-    rows = compare(labels, refined, rough, truth)
+    rows = compare(guessed, refined, rough, truth)
     if rows:
         for kind in ("rough", "refined"):
             iou = torch.tensor([getattr(row, f"{kind}_iou") for row in rows])
@@ -60,11 +63,24 @@ def audit(stage: Stage) -> None:
         paths.PICTURE_CONFIDENCE,
     )
     draw_worst(labels, refined, rough, truth, rows)
-    every = all_labels(labels, {row.id: (row.rough_iou, row.refined_iou) for row in rows})
+    every = all_labels(guessed, {row.id: (row.rough_iou, row.refined_iou) for row in rows})
     panels = {"rough": rough, "refined": refined, "truth": truth}
     write_json(paths.GALLERY, gallery(choose(every), panels, len(every)))
     for picture in (paths.PICTURE_CONFIDENCE, paths.PICTURE_WORST_LABELS):
         stage.tracker.file(picture, "pictures")
+
+
+def without_drawn(labels: CocoData) -> CocoData:
+    """The labels but for masks that a person drew in images with points: these say nothing of the labeler."""
+    return replace(
+        labels,
+        images=tuple(
+            replace(
+                image, annotations=tuple(item for item in image.annotations if not item.extra.get("drawn"))
+            )
+            for image in labels.images
+        ),
+    )
 
 
 def compare(labels: CocoData, refined: CocoData, rough: CocoData, truth: CocoData) -> list[Row]:

@@ -12,8 +12,9 @@ from pipelines.stage import Stage, run
 from wssis.data import shapes
 from wssis.data.coco import CocoData, load_coco, save_coco
 from wssis.data.images import check_image
+from wssis.data.ledger import count_labels
 from wssis.errors import InputError
-from wssis.files import write_text
+from wssis.files import write_json, write_text
 
 
 def prepare(stage: Stage) -> None:
@@ -44,6 +45,8 @@ def prepare(stage: Stage) -> None:
             save_coco(coco, out)
             # A DVC out even where the images stay elsewhere; DVC warns of an empty one at every stage.
             write_text(images / "where.txt", f"The images are not copied. They are in {folder.images}\n")
+    # Counts only: the ledger prices them in `split`, which must not see val itself.
+    write_json(paths.PREPARED_VAL_LABELS, {"labels": count_labels(val, "val")})
     for name, coco in (("train", train), ("val", val)):
         stage.say(
             f"{name}: {len(coco.images)} images, {coco.num_objects} objects, {coco.num_classes} classes"

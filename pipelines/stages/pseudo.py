@@ -1,4 +1,4 @@
-"""pseudo: every point of the weak images becomes one mask or one ignore region."""
+"""pseudo: every point of the weak images becomes one mask or one ignore region; drawn masks stay."""
 
 import sys
 from dataclasses import replace
@@ -8,8 +8,8 @@ from pipelines.labeling import labelled, proposals
 from pipelines.models import load_labeler
 from pipelines.params import rules_in_force
 from pipelines.stage import Stage, run
-from wssis.data.coco import save_coco
-from wssis.rules import admit, decide, every_mask
+from wssis.data.coco import ImageRecord, save_coco
+from wssis.rules import admit, decide, every_mask, with_drawn
 
 
 def pseudo(stage: Stage) -> None:
@@ -17,11 +17,13 @@ def pseudo(stage: Stage) -> None:
     rules = rules_in_force(stage.params)
     nothing_left_out = replace(rules, min_confidence=0.0)
     labeler, _ = load_labeler(paths.TEACHER, paths.REFINER, rules, stage.device)
-    points = stage.load(paths.POINTS)
+    points, drawn = stage.load(paths.POINTS), stage.load(paths.DRAWN).by_id
     labels, proposed, proposed_rough = [], [], []
     for record, given in proposals(labeler, points, "label"):
         found = every_mask(given, rules)
-        labels.append(labelled(record, admit(found, rules)))
+        if record.id in drawn:
+            found = with_drawn(found, drawn[record.id].instances(), rules)
+        labels.append(marked(labelled(record, admit(found, rules)), drawn.get(record.id)))
         proposed.append(labelled(record, admit(found, nothing_left_out)))
         proposed_rough.append(labelled(record, decide(replace(given, refined=None), nothing_left_out)))
     for images, out in (
@@ -32,7 +34,25 @@ def pseudo(stage: Stage) -> None:
         save_coco(replace(points, images=tuple(images), path=None), out)
     masks = sum(len(image.objects) for image in labels)
     stage.tracker.params({f"rules.{name}": value for name, value in vars(rules).items()})
-    stage.say(f"{points.num_objects} points, {masks} masks, {points.num_objects - masks} ignored")
+    own = sum(len(image.annotations) for image in drawn.values())
+    stage.say(
+        f"{points.num_objects} points, {masks} masks{f' ({own} of them drawn)' if own else ''}, "
+        f"{points.num_objects - masks} ignored"
+    )
+
+
+def marked(record: ImageRecord, drawn: ImageRecord | None) -> ImageRecord:
+    """The image with `drawn` true on annotations whose mask is a person's, and no pseudo-label to judge."""
+    if drawn is None:
+        return record
+    ids = {item.id for item in drawn.annotations}
+    return replace(
+        record,
+        annotations=tuple(
+            replace(item, extra={**item.extra, "drawn": True}) if item.id in ids else item
+            for item in record.annotations
+        ),
+    )
 
 
 if __name__ == "__main__":

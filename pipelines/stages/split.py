@@ -1,5 +1,6 @@
 """split: which images keep their masks, points for the others, and what all of it cost to draw."""
 
+import json
 import sys
 
 from pipelines import paths
@@ -24,11 +25,13 @@ def split(stage: Stage) -> None:
         params.split.jitter,
         clicked,
         params.prices.model_dump(),
+        json.loads(paths.PREPARED_VAL_LABELS.read_text())["labels"],
     )
     for part, out in (
         (parts.strong, paths.STRONG),
         (parts.holdout, paths.HOLDOUT),
         (parts.points, paths.POINTS),
+        (parts.drawn, paths.DRAWN),
         (parts.truth, paths.WEAK_TRUTH),
     ):
         save_coco(part, out)
@@ -40,6 +43,11 @@ def split(stage: Stage) -> None:
         f"{len(parts.points.images)} weak images; {totals['label_hours']:.2f} h of labelling "
         f"instead of {totals['full_label_hours']:.2f} h"
     )
+    if parts.drawn.num_objects:
+        stage.say(
+            f"{parts.drawn.num_objects} masks are used in {len(parts.drawn.images)} weak images, whose other "
+            "objects have points only"
+        )
     missing = {item.label for image in parts.points.images for item in image.objects} - {
         item.label for image in parts.strong.images for item in image.objects
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from pipelines import paths
@@ -18,9 +20,11 @@ from pipelines.sections import Params
 from pipelines.stage import Stage
 from pipelines.stages.audit import audit
 from pipelines.stages.prepare import prepare
+from pipelines.stages.pseudo import pseudo
 from pipelines.stages.register import register
 from pipelines.stages.split import split
-from wssis.data.coco import load_coco, save_coco
+from wssis.data import rle
+from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, load_coco, save_coco
 from wssis.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +80,11 @@ def test_prepare_and_split_of_shapes(workspace: Path, capsys: pytest.CaptureFixt
     assert {i.id for im in points.images for i in im.annotations} <= {
         i.id for im in truth.images for i in im.annotations
     }
+    assert load_coco(paths.DRAWN).images == ()
     ledger = json.loads(paths.LEDGER.read_text())
+    val = [entry for entry in ledger["labels"] if entry["set"] == "val"]
+    assert sum(entry["count"] for entry in val) == load_coco(paths.PREPARED_VAL).num_objects
+    assert {entry["use"] for entry in val} == {"evaluation"}
     assert ledger["totals"]["label_hours"] < ledger["totals"]["full_label_hours"]
     assert "4 strong, 2 held out, 6 weak" in capsys.readouterr().out
 
@@ -188,6 +196,42 @@ def test_audit_counts_and_measures_where_the_truth_is(workspace: Path) -> None:
     assert set(metrics) == {"points", "masks", "ignored"}
     labels = json.loads(paths.GALLERY.read_text())["labels"]
     assert {(*label["panels"], label["refined_iou"]) for label in labels} == {("rough", "refined", None)}
+
+
+def test_drawn_masks_of_mixed_images_are_labels_and_not_judged(
+    workspace: Path, models: Path, images: Path
+) -> None:
+    from dataclasses import replace
+
+    shutil.copytree(models, workspace / "models")
+    square = torch.zeros(1, 64, 80, dtype=torch.bool)
+    square[0, 10:20, 30:45] = True
+    mask = rle.encode(square)[0]
+    a = ImageRecord(1, "a.png", 64, 80, (Annotation(1, 0, point=(9, 9)), Annotation(2, 1, point=(36, 15))))
+    b = ImageRecord(2, "b.png", 64, 64, (Annotation(3, 1, point=(30, 30)),))
+    points = CocoData((Category(3, "cat"), Category(7, "dog")), (a, b), str(images))
+    drawn = replace(points, images=(replace(a, annotations=(Annotation(2, 1, mask),)),))
+    truth = replace(
+        points,
+        images=(
+            replace(a, annotations=(Annotation(1, 0, mask), Annotation(2, 1, mask))),
+            replace(b, annotations=()),
+        ),
+    )
+    for data, path in ((points, paths.POINTS), (drawn, paths.DRAWN), (truth, paths.WEAK_TRUTH)):
+        save_coco(data, path)
+    pseudo(stage("pseudo", tune_pseudo={"use_tuned": False}))
+    items = {item.id: item for image in load_coco(paths.LABELS).images for item in image.annotations}
+    assert items.keys() == {1, 2, 3}
+    assert items[2].rle == mask
+    assert items[2].extra == {"confidence": 1.0, "drawn": True}
+    assert "drawn" not in items[1].extra
+    metrics = audited(workspace)
+    assert metrics["drawn"] == 1
+    assert metrics["points"] == 3 == metrics["masks"] + metrics["ignored"]
+    assert metrics["refined_iou"] < 1  # of annotation 1 alone
+    assert json.loads(paths.GALLERY.read_text())["total"] == 2
+    assert paths.PLOT_PSEUDO.read_text().count("\n") == 2
 
 
 def test_nothing_is_registered_from_a_queued_experiment(

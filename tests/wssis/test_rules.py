@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from wssis.instances import Instances
 from wssis.proposals import Proposals
-from wssis.rules import admit, decide, discs, every_mask
+from wssis.rules import admit, decide, discs, every_mask, with_drawn
 from wssis.settings import PseudoRules
 
 
@@ -115,6 +116,32 @@ def test_admitting_later_is_deciding_at_once() -> None:
         assert torch.equal(admit(found, rules).ignore, decide(given, rules).ignore)
         assert torch.equal(admit(found, rules).masks, decide(given, rules).masks)
         assert found.masks.flatten(1).any(1).all()
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_a_drawn_mask_stays_as_it_is_and_takes_pixels_of_guesses(exclusive: bool) -> None:
+    size = (40, 40)
+    rules = replace(RULES, exclusive=exclusive, min_confidence=0.0)
+    given = proposals(
+        blob(size, 2, 2, 12),
+        blob(size, 5, 5, 4, 0.8),
+        blob(size, 20, 20, 9),
+        points=[[4, 4], [6, 6], [22, 22]],
+    )
+    drawn = blob(size, 3, 3, 10) > 0
+    own = Instances(size, torch.zeros(1, dtype=torch.int64), masks=drawn[None], ids=torch.tensor([0]))
+    answer = admit(with_drawn(every_mask(given, rules), own, rules), rules)
+    assert torch.equal(answer.masks[0], drawn)
+    assert answer.scores[0] == 1
+    assert answer.masks[2].sum() == 81
+    assert (answer.masks[1] & drawn).any() == (not exclusive)
+    # Nothing is left of the second's mask: it is a region to ignore, under the drawn one, and counts.
+    assert answer.masks[1].any() == (not exclusive)
+    nobody = Instances.empty(size)
+    assert (
+        with_drawn(every_mask(given, rules), nobody, rules).masks.sum()
+        == every_mask(given, rules).masks.sum()
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,33 +2,62 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from wssis.data.coco import CocoData
+from wssis.data.coco import Annotation, CocoData
 
-# Seconds a label. Mask: COCO's polygons (Lin et al. 2014). Box: extreme clicking (Papadopoulos et al. 2017).
-# Point: a click on an object of a known class, as DESIGN.md prices it.
+# Seconds a label. Mask: COCO's polygons, 22 worker hours for 1,000 (Lin et al., ECCV 2014). Box: extreme
+# clicking, 7.0 s (Papadopoulos et al., ICCV 2017). Point: a click at the middle of an object of a class that
+# is known to be there, 1.87 s (Papadopoulos et al., CVPR 2017).
 PRICES: Mapping[str, float] = {"mask": 79.2, "box": 7.0, "point": 1.9}
 
 Use = Literal["training", "selection", "evaluation"]
+Kind = Literal["mask", "box", "point"]
+KINDS: tuple[Kind, ...] = ("mask", "box", "point")
 
 
-def labels_used(data: CocoData, use: Use, prices: Mapping[str, float] = PRICES) -> list[dict[str, Any]]:
-    """Entries of a ledger: image_id, file_name, kind (mask, point), use, count and seconds.
+def kind_of(item: Annotation) -> Kind:
+    """What a person made: a mask (crowds, too), else a box if a field `box` says so, else a point."""
+    if item.rle is not None:
+        return "mask"
+    return "box" if item.extra.get("box") is not None else "point"
 
-    An annotation with a mask counts as a mask (crowds, too), one with a point only as a point; an image
-    without either has no entry.
+
+def count_labels(
+    data: CocoData, source: str = "train", kinds: Mapping[int, Kind] | None = None
+) -> list[dict[str, Any]]:
+    """Labels by image and kind: `set`, `image_id`, `file_name`, `kind` and `count`; no masks, no prices.
+
+    Args:
+        data: an image without annotations has no entry.
+        source: the set that the images belong to, `train` or `val`: each has image ids of its own.
+        kinds: by annotation id, where it is another than `kind_of` says.
     """
     entries = []
     for image in data.images:
-        masks = sum(item.rle is not None for item in image.annotations)
-        for kind, count in (("mask", masks), ("point", len(image.annotations) - masks)):
-            if count:
-                seconds = round(count * prices[kind], 3)
-                entry = {"image_id": image.id, "file_name": image.file_name, "kind": kind, "use": use}
-                entries.append({**entry, "count": count, "seconds": seconds})
+        found = Counter((kinds or {}).get(item.id) or kind_of(item) for item in image.annotations)
+        for kind in KINDS:
+            if found[kind]:
+                entry = {"set": source, "image_id": image.id, "file_name": image.file_name}
+                entries.append({**entry, "kind": kind, "count": found[kind]})
     return entries
+
+
+def price(
+    counted: Sequence[Mapping[str, Any]], use: Use, prices: Mapping[str, float] = PRICES
+) -> list[dict[str, Any]]:
+    """Entries of a ledger: those of `count_labels` with their `use` and `seconds`."""
+    return [
+        {**entry, "use": use, "seconds": round(entry["count"] * prices[entry["kind"]], 3)}
+        for entry in counted
+    ]
+
+
+def labels_used(data: CocoData, use: Use, prices: Mapping[str, float] = PRICES) -> list[dict[str, Any]]:
+    """`count_labels` of training images, priced."""
+    return price(count_labels(data), use, prices)
 
 
 def make_ledger(
@@ -37,7 +66,7 @@ def make_ledger(
     """The ledger as JSON values.
 
     Args:
-        labels: entries of `labels_used`.
+        labels: entries of `price`.
         objects: objects of all training images, whatever their label.
         prices: seconds a label of each kind.
 

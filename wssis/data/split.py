@@ -10,7 +10,7 @@ import numpy as np
 
 from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, CocoData, ImageRecord
-from wssis.data.ledger import PRICES, labels_used, make_ledger
+from wssis.data.ledger import PRICES, Kind, count_labels, kind_of, labels_used, make_ledger, price
 from wssis.errors import InputError
 
 Clicked = Mapping[int, Sequence[tuple[float, float, int]]]
@@ -25,7 +25,9 @@ class Split:
         strong: images with masks, to train on; a point beside each mask, made as those of weak images are.
         holdout: images with masks and such points, for every choice.
         points: weak images; annotations have a point and no mask, nor any other field of the source.
-        truth: the same images with the masks that the source has for them; an object has one id in both.
+        drawn: masks of weak images in which other objects have none (mixed images): these cannot be strong,
+            and what was drawn in them is used. Never a mask of an image that the draw made weak.
+        truth: the same images with the masks that the source has for them; an object has one id in all three.
         ledger: see `wssis.data.ledger.make_ledger`; besides, image ids under `unlabelled` (not in the points
             file, no annotations: used nowhere) and annotation ids under `without_point` (empty masks).
     """
@@ -33,6 +35,7 @@ class Split:
     strong: CocoData
     holdout: CocoData
     points: CocoData
+    drawn: CocoData
     truth: CocoData
     ledger: dict[str, Any]
 
@@ -46,6 +49,7 @@ def split(
     jitter: float = 0.0,
     clicked: Clicked | None = None,
     prices: Mapping[str, float] = PRICES,
+    val_labels: Sequence[Mapping[str, Any]] = (),
 ) -> Split:
     """Split a data set into strong, held-out and weak images.
 
@@ -54,6 +58,7 @@ def split(
     one image is held out, and one strong image remains, both with an object.
 
     A weak image's points are, in this order: `clicked`, the points in the data, points made from its masks.
+    Masks drawn in a mixed image count as labels of their objects also where `clicked` leaves these out.
 
     Args:
         data: all training images.
@@ -66,6 +71,7 @@ def split(
         clicked: (x, y, label) by image id, of a points file. Images without annotations that are not in it
             are not used: nobody has looked at them.
         prices: seconds a label, by kind.
+        val_labels: `count_labels` of the validation set, for the ledger; nothing else of it is known here.
 
     Raises:
         InputError: too few images for the fractions, or too few with masks.
@@ -81,11 +87,19 @@ def split(
         replace(data, images=tuple(images), path=None)
         for images in (strong, holdout, point_images, truth_images)
     )
+    drawn = _drawn(weak, weak_points)
+    kinds = _kinds(weak, drawn, clicked or {})
+    used_ids = {item.id for image in drawn.images for item in image.annotations}
+    compared = tuple(
+        replace(image, annotations=tuple(item for item in image.annotations if item.id not in used_ids))
+        for image in truth_images
+    )
     labels = [
         *labels_used(kept, "training", prices),
         *labels_used(out, "selection", prices),
-        *labels_used(weak_points, "training", prices),
-        *labels_used(truth, "evaluation", prices),
+        *price(count_labels(weak_points, kinds=kinds), "training", prices),
+        *labels_used(replace(truth, images=compared), "evaluation", prices),
+        *price(val_labels, "evaluation", prices),
     ]
     objects = kept.num_objects + out.num_objects + weak_points.num_objects
     ledger = make_ledger(labels, objects, prices)
@@ -94,7 +108,36 @@ def split(
     kept, out = (
         replace(part, images=tuple(maker.prompted(image) for image in part.images)) for part in (kept, out)
     )
-    return Split(kept, out, weak_points, truth, ledger)
+    return Split(kept, out, weak_points, drawn, truth, ledger)
+
+
+def _drawn(weak: Sequence[ImageRecord], points: CocoData) -> CocoData:
+    """Masks of the objects of mixed images; images without one are left out."""
+    images = []
+    for image in weak:
+        if image.strong:  # weak by the draw: its masks are what is to be guessed
+            continue
+        known = {item.id for item in points.by_id[image.id].annotations}
+        items = tuple(
+            Annotation(item.id, item.label, item.rle)
+            for item in image.objects
+            if item.rle is not None and item.id in known and rle_api.area(item.rle)
+        )
+        if items:
+            images.append(replace(image, annotations=items))
+    return replace(points, images=tuple(images))
+
+
+def _kinds(weak: Sequence[ImageRecord], drawn: CocoData, clicked: Clicked) -> dict[int, Kind]:
+    """What a person made for objects of weak images, by annotation id, where that is more than a point."""
+    kinds: dict[int, Kind] = {
+        item.id: "box"
+        for image in weak
+        if image.id not in clicked
+        for item in image.objects
+        if kind_of(item) == "box"
+    }
+    return kinds | {item.id: "mask" for image in drawn.images for item in image.annotations}
 
 
 def _draw(
@@ -165,15 +208,24 @@ class _PointMaker:
         """The image with points only."""
         if image.id in self.clicked:
             annotations = self.match(image, self.clicked[image.id])
+            if not image.strong:  # what is drawn already, nobody clicks
+                known = {item.id for item in annotations}
+                rest = [item for item in image.objects if item.rle is not None and item.id not in known]
+                annotations += self.own(rest, image)
         else:
-            annotations = []
-            for item in image.objects:
-                point = item.point or self.make(item, image)
-                if point is None:
-                    self.without_point.append(item.id)
-                else:
-                    annotations.append(Annotation(item.id, item.label, point=point))
+            annotations = self.own(image.objects, image)
         return replace(image, annotations=tuple(annotations))
+
+    def own(self, items: Sequence[Annotation], image: ImageRecord) -> list[Annotation]:
+        """Objects with the points in the data, or made of their masks."""
+        annotations = []
+        for item in items:
+            point = item.point or self.make(item, image)
+            if point is None:
+                self.without_point.append(item.id)
+            else:
+                annotations.append(Annotation(item.id, item.label, point=point))
+        return annotations
 
     def prompted(self, image: ImageRecord) -> ImageRecord:
         """The image with a point beside each mask: what is tuned there meets prompts like a weak image's."""

@@ -11,6 +11,7 @@ import torch
 
 from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, load_coco, save_coco
+from wssis.data.ledger import count_labels
 from wssis.data.split import split
 from wssis.errors import InputError
 
@@ -278,6 +279,54 @@ def test_with_clicked_points_images_nobody_has_looked_at_are_not_used():
     assert sorted(used) == list(range(1, 19))
     assert set(ids(parts.strong)) <= set(range(1, 11))  # clicked images without masks are weak
     assert parts.points.by_id[18].annotations == ()
+
+
+CLICKED = Annotation(5000, 1, point=(1.25, 2.5))
+
+
+def mixed(data, *numbers, extra=CLICKED):
+    """The data with an object that has no mask in some of the images."""
+    images = [
+        replace(im, annotations=(*im.annotations, replace(extra, id=extra.id + im.id)))
+        if im.id in numbers
+        else im
+        for im in data.images
+    ]
+    return replace(data, images=tuple(images))
+
+
+@pytest.mark.parametrize("clicked", [None, {3: [(50.0, 30.0, 0)]}])
+def test_drawn_masks_are_those_of_mixed_images_and_of_no_other(tmp_path, clicked):
+    data = mixed(data_of(10), 3, 7)
+    parts = split(data, 0.3, 0.2, 0, clicked=clicked)
+    assert len(parts.points.images) > 2  # others are weak by the draw: their masks stay unseen
+    assert set(ids(parts.drawn)) == {3, 7}
+    masks = {item.id: item for image in parts.drawn.images for item in image.annotations}
+    assert masks.keys() == {200, 201, 202, 600, 601, 602}
+    assert masks.keys() <= points_of(parts.points).keys()
+    assert masks[200].rle == data.by_id[3].annotations[0].rle
+    save_coco(parts.points, tmp_path / "points.json")
+    assert "segmentation" not in (tmp_path / "points.json").read_text()
+    training = parts.ledger["totals"]["training"]
+    assert training["mask"]["count"] == parts.strong.num_objects + 6
+    weak = parts.points.num_objects
+    assert training["point"]["count"] == weak - 6
+    drawn_by_draw = sum(len(im.annotations) for im in parts.truth.images if im.id not in (3, 7))
+    assert parts.ledger["totals"]["evaluation"]["mask"]["count"] == drawn_by_draw
+
+
+def test_boxes_and_labels_of_val_have_their_price():
+    box = Annotation(5000, 1, point=(4.0, 5.0), extra={"box": [1, 2, 6, 6]})
+    data = mixed(data_of(6, objects=1), 2, 4, extra=box)
+    val = count_labels(data_of(3, objects=2), "val")
+    totals = split(data, 0.4, 0.2, 0, val_labels=val).ledger["totals"]
+    assert totals["training"]["box"] == {"count": 2, "seconds": 14.0}
+    weak = split(data, 0.4, 0.2, 0).ledger["totals"]
+    assert totals["evaluation"]["mask"]["count"] - weak["evaluation"]["mask"]["count"] == 6
+    assert totals["label_hours"] == weak["label_hours"]  # what is needed to train, not to measure
+    # A click takes the place of what the file says of an image: its box was not used.
+    clicked = split(data, 0.4, 0.2, 0, clicked={2: [(1.0, 1.0, 0)]}).ledger["totals"]["training"]
+    assert clicked["box"]["count"] == 1
 
 
 def test_the_ledger_adds_up():
