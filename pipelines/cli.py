@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
-from pipelines import paths
-from pipelines.check_options import add_check
-from pipelines.limits import Limits
-
-MODEL_HELP = "a folder such as models/student, or a registered model such as models:/wssis-student@candidate"
-
-MODELS = ("wssis-student", "wssis-labeler")
+from pipelines import label_commands, model_commands, paths
+from pipelines.option_types import Commands
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,66 +36,17 @@ def build_parser() -> Parser:
         "`dvc repro` runs the pipeline; these commands prepare it and use what it made.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    label_commands.add_commands(commands)
+    model_commands.add_commands(commands)
+    add_commands(commands)
+    return parser
 
-    command = commands.add_parser("preset", help="put presets/NAME.yaml in force as params.yaml")
-    command.add_argument("name", metavar="NAME", help="shapes, nuclei, coco-05p, ... (the files in presets/)")
-    command.add_argument("--data", metavar="DIR", help="train on this folder, which `wssis import` wrote")
-    command.add_argument(
-        "--val", metavar="DIR", help="report on this one; default: on a fifth of the drawn images of --data"
-    )
-    command.set_defaults(run=preset)
 
-    add_import(commands.add_parser("import", help="labels of an annotation tool as a data set to train on"))
-    command = commands.add_parser("check", help="what is in annotated data, and what is wrong with it")
-    add_check(command, positive)
-
-    command = commands.add_parser("predict", help="instances of images, or masks of points in them")
-    command.add_argument("images", metavar="IMAGE", nargs="+", help="image files or folders")
-    command.add_argument(
-        "--model", required=True, help=f"{MODEL_HELP}; with --points the folder models, or the labeler"
-    )
-    command.add_argument("--points", metavar="FILE", help="one mask for each of these points (.csv, .json)")
-    command.add_argument("--out", metavar="JSON", required=True, help="COCO JSON to write")
-    command.add_argument("--draw", metavar="DIR", help="also draw the instances, a PNG an image")
-    command.set_defaults(run=predict)
-
-    command = commands.add_parser("evaluate", help="mask AP of a model on images with COCO annotations")
-    command.add_argument("--model", required=True, help=MODEL_HELP)
-    command.add_argument("--images", metavar="DIR", required=True, help="folder of the images")
-    command.add_argument("--annotations", metavar="JSON", required=True, help="COCO instance JSON")
-    command.add_argument("--out", metavar="JSON", required=True, help="metrics to write")
-    command.set_defaults(run=evaluate)
-
-    command = commands.add_parser("models", help="registered versions: aliases, metrics, data, label hours")
-    command.set_defaults(run=models)
-
-    command = commands.add_parser("promote", help="put a registered version into production if it passes")
-    command.add_argument(
-        "version", metavar="VERSION", nargs="?", type=int, help="its number; default: the alias candidate"
-    )
-    command.add_argument("--to", choices=("production",), default="production", help="the alias to move")
-    command.add_argument("--model", choices=MODELS, default=MODELS[0], help=f"default {MODELS[0]}")
-    command.add_argument("--why", metavar="TEXT", default="", help="is recorded with the promotion")
-    command.add_argument("--force", action="store_true", help="whatever the checks say; needs --why")
-    command.set_defaults(run=promote)
-
-    command = commands.add_parser("rollback", help="swap the versions in production and before it")
-    command.add_argument("--model", choices=MODELS, default=MODELS[0], help=f"default {MODELS[0]}")
-    command.add_argument("--why", metavar="TEXT", default="", help="is recorded")
-    command.set_defaults(run=rollback)
-
-    command = commands.add_parser("trace", help="what a registered version comes from, or all of it again")
-    command.add_argument("model", metavar="MODEL", help="such as models:/wssis-student@production")
-    command.add_argument(
-        "--checkout", metavar="DIR", help="restore it in this new folder and measure again, on the CPU"
-    )
-    command.set_defaults(run=trace)
-
+def add_commands(commands: Commands) -> None:
+    """Commands about runs of the pipeline: report, tune, compare, ui."""
     command = commands.add_parser("report", help="write the report, one HTML file, from what the stages left")
     command.add_argument("--out", metavar="HTML", default=str(paths.REPORT_HTML), help="default %(default)s")
     command.set_defaults(run=report)
-
-    add_serve(commands.add_parser("serve", help="answer images over HTTP with a student or a labeler"))
 
     command = commands.add_parser("tune", help="run trials of a search; `dvc repro` takes them over")
     command.add_argument("study", metavar="STUDY", nargs="?", choices=("refiner", "pseudo"))
@@ -108,14 +54,6 @@ def build_parser() -> Parser:
     command.add_argument("--dashboard", action="store_true", help="show all searches in a browser instead")
     command.add_argument("--port", type=int, default=8080, help="of the dashboard; default 8080")
     command.set_defaults(run=tune)
-
-    command = commands.add_parser("budget", help="how many masks to draw and points to click next")
-    command.add_argument("--hours", type=hours, required=True, help="of a person's work that are left")
-    command.add_argument("--json", metavar="FILE", help="also write the advice and its figures here")
-    command.add_argument(
-        "--data", metavar="DIR", help="what `wssis import` wrote; default data/splits, or else data/mine"
-    )
-    command.set_defaults(run=budget)
 
     command = commands.add_parser("compare", help="students on labels of different origin, as a table")
     command.add_argument("--dry", action="store_true", help="only say which stages would run")
@@ -125,136 +63,6 @@ def build_parser() -> Parser:
     command.add_argument("--port", type=int, default=5000, help="default 5000")
     command.add_argument("--read-only", action="store_true", help="refuse every change")
     command.set_defaults(run=ui)
-    return parser
-
-
-def add_import(command: argparse.ArgumentParser) -> None:
-    """The options of `wssis import`."""
-    command.add_argument("format", metavar="FORMAT", help="coco, csv, ...; docs/import.md has all")
-    command.add_argument("sources", metavar="SOURCE", nargs="+", help="annotation files or folders")
-    command.add_argument("--images", metavar="DIR", help="their images; needed unless the sources hold them")
-    command.add_argument("--out", metavar="DIR", required=True, help="folder to write, such as data/mine")
-    command.add_argument(
-        "--classes", metavar="FILE", help="class names, one a line, in the order of their ids"
-    )
-    command.add_argument(
-        "--points",
-        choices=("many", "one"),
-        default="many",
-        help="several points in one shape: as many objects (default), or one",
-    )
-    command.add_argument("--name", metavar="CLASS", default="object", help="class of labels without one")
-    command.add_argument(
-        "--replace", action="store_true", help="a later source replaces what earlier ones say of an image"
-    )
-    command.add_argument("--force", action="store_true", help="replace an earlier import in --out")
-    command.set_defaults(run=import_labels)
-
-
-def add_serve(command: argparse.ArgumentParser) -> None:
-    """The options of `wssis serve`."""
-    command.add_argument("--model", required=True, help=f"{MODEL_HELP}; or the folder models, or the labeler")
-    command.add_argument("--host", default="127.0.0.1", help="address to listen on; default 127.0.0.1")
-    command.add_argument("--port", type=int, default=5001, help="default 5001")
-    for name, kind, text in (
-        ("images", int, "images a request"),
-        ("megapixels", float, "size of an image"),
-        ("mib", float, "size of a request"),
-        ("points", int, "points a request, for a labeler"),
-        ("seconds", float, "time to answer a request, waiting included"),
-    ):
-        default = getattr(Limits, name)
-        words = f"{text}; default {default:g}"
-        command.add_argument(f"--max-{name}", type=positive(kind), metavar="N", default=default, help=words)
-    command.set_defaults(run=serve)
-
-
-def positive(kind: type[int] | type[float]) -> Callable[[str], float]:
-    """A type of option: a finite number over 0."""
-
-    def number(text: str) -> float:
-        value = kind(text)
-        if not 0 < value < float("inf"):
-            raise ValueError
-        return value
-
-    return number
-
-
-def hours(text: str) -> float:
-    """A type of option: a finite number of 0 or more."""
-    value = float(text)  # argparse names this function where it is wrong
-    if not 0 <= value < float("inf"):
-        raise ValueError
-    return value
-
-
-def preset(options: argparse.Namespace) -> None:
-    """Show what changes in params.yaml and replace it."""
-    from pipelines.presets import put_in_force
-
-    put_in_force(options.name, options.data, options.val)
-
-
-def import_labels(options: argparse.Namespace) -> None:
-    """Write a data set of what a tool exported."""
-    from pipelines.importing import import_labels as run_import
-    from wssis.data.formats.labels import Options
-
-    run_import(
-        options.format,
-        options.sources,
-        options.images,
-        options.out,
-        classes=options.classes,
-        options=Options(options.points, options.name),
-        force=options.force,
-        replacing=options.replace,
-    )
-
-
-def predict(options: argparse.Namespace) -> None:
-    """Write instances of images as COCO JSON."""
-    from pipelines.commands import predict_images
-
-    predict_images(options.images, options.model, options.points, options.out, options.draw)
-
-
-def evaluate(options: argparse.Namespace) -> None:
-    """Write the AP of a model."""
-    from pipelines.commands import evaluate_model
-
-    evaluate_model(options.model, options.images, options.annotations, options.out)
-
-
-def models(options: argparse.Namespace) -> None:
-    """Print registered versions."""
-    from pipelines.listing import list_models
-
-    list_models()
-
-
-def promote(options: argparse.Namespace) -> None:
-    """Move the alias production to a version that passes the gate."""
-    from pipelines import promotion
-    from pipelines.params import load_params
-
-    settings = load_params().promote
-    promotion.promote(options.model, options.version, settings, why=options.why, force=options.force)
-
-
-def rollback(options: argparse.Namespace) -> None:
-    """Move the alias production back."""
-    from pipelines import promotion
-
-    promotion.rollback(options.model, why=options.why)
-
-
-def trace(options: argparse.Namespace) -> None:
-    """Print or restore where a version comes from."""
-    from pipelines.trace import trace as trace_version
-
-    trace_version(options.model, options.checkout)
 
 
 def report(options: argparse.Namespace) -> None:
@@ -266,15 +74,6 @@ def report(options: argparse.Namespace) -> None:
 
     write_report(FILES, Path(options.out))
     print(options.out)
-
-
-def serve(options: argparse.Namespace) -> None:
-    """Serve a model until interrupted."""
-    from pipelines.server import serve as serve_model
-
-    names = ("images", "megapixels", "mib", "points", "seconds")
-    limits = Limits(**{name: getattr(options, f"max_{name}") for name in names})
-    serve_model(options.model, options.host, options.port, limits)
 
 
 def tune(options: argparse.Namespace) -> None:
@@ -295,13 +94,6 @@ def tune(options: argparse.Namespace) -> None:
     from pipelines.tuning_workers import tune
 
     return tune(options.study, options.workers)
-
-
-def budget(options: argparse.Namespace) -> None:
-    """Say what to label next."""
-    from pipelines.budgeting import budget as say_budget
-
-    say_budget(options.hours, options.json, options.data)
 
 
 def compare(options: argparse.Namespace) -> None:
