@@ -158,7 +158,7 @@ def audited(workspace: Path) -> dict[str, float]:
     audit(stage("audit"))
     assert paths.PICTURE_WORST_LABELS.stat().st_size > 1000
     assert paths.PLOT_PSEUDO.read_text().startswith(
-        "image_id,id,label,ignored,confidence,rough_iou,refined_iou\n"
+        "image_id,id,label,ignored,confidence,quality,rough_iou,refined_iou\n"
     )
     return json.loads(paths.METRICS_PSEUDO.read_text())
 
@@ -188,6 +188,7 @@ def test_audit_counts_and_measures_where_the_truth_is(workspace: Path) -> None:
     assert metrics["points"] == truth.num_objects == metrics["masks"] + metrics["ignored"]
     assert metrics["ignored"] == 1
     assert metrics["rough_iou"] == metrics["refined_iou"] == metrics["refined_iou50"] == 1.0
+    assert metrics["quality_rank_correlation"] == 0.0  # all masks are alike
     # Without the truth of weak images there is nothing to measure against.
     save_coco(
         replace(truth, images=tuple(replace(i, annotations=()) for i in truth.images)), paths.WEAK_TRUTH

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from contourpy import FillType, contour_generator
@@ -25,8 +27,8 @@ class Outline:
 def outlines(rle: Rle, tolerance: float = 0.0) -> list[Outline]:
     """Outlines of the parts of a mask, the largest box first.
 
-    Lines run half-way between the middles of mask and background pixels. With a tolerance of 0 the pixels whose
-    middle they hold are the mask.
+    Lines run half-way between the middles of mask and background pixels. With a tolerance of 0 the pixels
+    whose middle they hold are the mask.
 
     Args:
         rle: the mask.
@@ -38,20 +40,17 @@ def outlines(rle: Rle, tolerance: float = 0.0) -> list[Outline]:
     mask = rle_api.decode([rle], (rle["size"][0], rle["size"][1]))[0].numpy()
     # A frame of background closes the lines at the image's border.
     framed = np.pad(mask[top : top + height, left : left + width].astype(np.float64), 1)
-    parts, offsets = contour_generator(z=framed, fill_type=FillType.OuterOffset).filled(0.5, 2.0)
+    filled: Any = contour_generator(z=framed, fill_type=FillType.OuterOffset).filled(0.5, 2.0)
+    shift = np.array([left - 0.5, top - 0.5])  # value i of `framed` is the middle of pixel i - 1 of the box
     found = []
-    for part, bounds in zip(parts, offsets, strict=True):
-        # Value i of `framed` is the middle of pixel i - 1 of the box.
-        lines = [
-            simplified(part[start : end - 1] + (left - 0.5, top - 0.5), tolerance)
-            for start, end in zip(bounds[:-1], bounds[1:], strict=True)
-        ]
+    for part, bounds in zip(*filled, strict=True):
+        lines = [simplified(part[start : end - 1] + shift, tolerance) for start, end in pairwise(bounds)]
         found.append(Outline(lines[0], tuple(lines[1:])))
     return sorted(found, key=lambda part: -np.ptp(part.outer, axis=0).prod())
 
 
 def simplified(line: Line, tolerance: float) -> Line:
-    """A closed line without corners that matter less than `tolerance` (Douglas-Peucker); at least 3 remain."""
+    """A closed line without corners within `tolerance` of it (Douglas-Peucker); at least 3 remain."""
     if len(line) <= 3:
         return line
     far = int(((line - line[0]) ** 2).sum(1).argmax())
@@ -69,7 +68,7 @@ def simplified(line: Line, tolerance: float) -> Line:
             middle = start + 1 + place
             keep[middle] = True
             waiting += [(start, middle), (middle, end)]
-    if keep.sum() < 4:  # two corners, the first of them at both ends: the corner farthest from their line, too
+    if keep.sum() < 4:  # two corners, the first of them twice: the one farthest from their line, too
         away = distances(ring, ring[0], ring[far])
         keep[int(np.where(keep, -1.0, away).argmax())] = True
     return ring[:-1][keep[:-1]]

@@ -7,7 +7,7 @@
       <points label="cell" points="10.00,20.00" …/>
 
 `rle` counts pixels of the box row by row, background first. `meta` names the labels with their attribute
-`quality`, so that a task can be made with the same ones; a task without the attribute imports the shapes alone.
+`quality`, so that a task can be made with the same; a task without it imports the shapes alone.
 """
 
 from __future__ import annotations

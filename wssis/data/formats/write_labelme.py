@@ -42,7 +42,7 @@ def write_labelme(data: CocoData, folder: Path) -> None:
         names[name] = record.file_name
     for record, name in zip(data.images, names, strict=True):
         path = folder / name
-        document = {
+        document: dict[str, Any] = {
             "version": "5.4.1",
             "flags": {},
             "shapes": [

@@ -8,8 +8,8 @@
         {"type": "keypointlabels", "from_name": "point", …,
          "value": {"x": 15.6, "y": 41.7, "width": 0.5, "keypointlabels": ["cell"]}}]}]}]
 
-Coordinates are in percent of the image's sides. `image` is what local storage calls a file below the folder that
-the server was told of; the labelling configuration that fits lies beside the file (.xml).
+Coordinates are in percent of the image's sides. `image` is what local storage calls a file below the folder
+that the server was told of; the labelling configuration that fits lies beside the file (.xml).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def configuration(names: tuple[str, ...]) -> str:
 def _task(record: ImageRecord, names: tuple[str, ...]) -> dict[str, Any]:
     results = [_result(item, record, names[item.label]) for item in record.annotations]
     scores = [item.score for item in record.annotations if item.score is not None]
-    prediction = {"model_version": "wssis", "result": [result for result in results if result]}
+    prediction: dict[str, Any] = {"model_version": "wssis", "result": list(filter(None, results))}
     if scores:
         prediction["score"] = min(scores)  # tasks are sorted by it
     return {"data": {"image": LOCAL_FILES + quote(record.file_name)}, "predictions": [prediction]}

@@ -1,8 +1,8 @@
 """What annotation tools import: one writer a format, of pseudo-labels that people are to correct.
 
-A writer is a function of a data set and the file or folder to write. Images and annotations keep the order of
-the data set. An annotation with a mask becomes a mask, or polygons where the tool knows no better; one without
-becomes its point. `score` is the quality that is shown beside it.
+A writer is a function of a data set and the file or folder to write. Images and annotations keep the order
+of the data set. An annotation with a mask becomes a mask, or polygons where the tool knows no better; one
+without becomes its point. `score` is the quality that is shown beside it.
 """
 
 from __future__ import annotations
