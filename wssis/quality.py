@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-_PRIOR = 20.0  # held-out objects that the default curve weighs as much as
+_PRIOR = 10.0  # how much the default curve weighs: about as sixty held-out objects
 _EDGE = 1e-4  # signals and IoUs are kept this far from 0 and 1, where log odds end
 _LEAST_SLOPE = 0.05  # a better signal never means a worse mask, whatever a few objects say
 _STEPS = 50
@@ -21,8 +21,8 @@ _STEPS = 50
 
 @dataclass(frozen=True)
 class Calibration:
-    """Log odds of the IoU = `slope` x log odds of the signal + `offset`; the default is between the curves
-    of shapes and of nuclei (docs/results.md).
+    """Log odds of the IoU = `slope` x log odds of the signal + `offset`; by default the
+    signal itself, which the curves of shapes and nuclei are near (docs/results.md).
     """
 
     slope: float = 1.0
@@ -37,26 +37,18 @@ class Calibration:
 def calibrate(signal: Array, iou: Array) -> Calibration:
     """The curve of held-out masks; of none the default, of few one between.
 
-    A logistic regression of IoUs on log odds of signals. The default curve counts as `_PRIOR` more masks.
+    A logistic regression of IoUs on log odds of signals, drawn towards the default curve.
 
     Args:
         signal, iou: (N,) of masks that were found, in 0..1.
     """
-    start = Calibration()
-    if not len(signal):
-        return start
-    given, weight = log_odds(signal), np.ones(len(signal))
-    # The default as observations: its own answers at three signals that masks commonly have.
-    common = np.array([0.5, 0.7, 0.9])
-    x = np.concatenate([given, log_odds(common)])
-    y = np.concatenate([iou.clip(0, 1), start.quality(common)])
-    weight = np.concatenate([weight, np.full(len(common), _PRIOR / len(common))])
-    design = np.stack([x, np.ones_like(x)], 1)
-    found = np.array([start.slope, start.offset])
+    default = np.array([Calibration().slope, Calibration().offset])
+    design = np.stack([log_odds(signal), np.ones(len(signal))], 1)
+    found = default
     for _ in range(_STEPS):
         p = 1 / (1 + np.exp(-design @ found))
-        gradient = design.T @ (weight * (y - p))
-        curvature = (design * (weight * p * (1 - p) + 1e-9)[:, None]).T @ design
+        gradient = design.T @ (iou - p) - _PRIOR * (found - default)
+        curvature = design.T @ (design * (p * (1 - p))[:, None]) + _PRIOR * np.eye(2)
         step = np.linalg.solve(curvature, gradient)
         found = found + step.clip(-1, 1)
         if np.abs(step).max() < 1e-9:
