@@ -100,6 +100,8 @@ def build_parser() -> Parser:
     command.add_argument("--out", metavar="HTML", default=str(paths.REPORT_HTML), help="default %(default)s")
     command.set_defaults(run=report)
 
+    add_export(commands.add_parser("export-labels", help="pseudo-labels to correct in an annotation tool"))
+
     add_serve(commands.add_parser("serve", help="answer images over HTTP with a student or a labeler"))
 
     command = commands.add_parser("tune", help="run trials of a search; `dvc repro` takes them over")
@@ -149,6 +151,19 @@ def add_import(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--force", action="store_true", help="replace an earlier import in --out")
     command.set_defaults(run=import_labels)
+
+
+def add_export(command: argparse.ArgumentParser) -> None:
+    """The options of `wssis export-labels`."""
+    command.add_argument("--format", required=True, choices=("coco", "cvat", "labelstudio", "labelme"))
+    command.add_argument(
+        "--out", metavar="PATH", required=True, help="file to write; for labelme a folder, a file an image"
+    )
+    command.add_argument(
+        "--worst", type=positive(int), metavar="N", help="the N images of least quality; default all"
+    )
+    command.add_argument("--images", metavar="DIR", help="copy their images to this folder, too")
+    command.set_defaults(run=export_labels)
 
 
 def add_serve(command: argparse.ArgumentParser) -> None:
@@ -266,6 +281,13 @@ def report(options: argparse.Namespace) -> None:
 
     write_report(FILES, Path(options.out))
     print(options.out)
+
+
+def export_labels(options: argparse.Namespace) -> None:
+    """Write labels for people to correct."""
+    from pipelines.exporting import export_labels as run_export
+
+    run_export(options.format, options.out, options.worst, options.images)
 
 
 def serve(options: argparse.Namespace) -> None:

@@ -57,6 +57,10 @@ def split(
     made point depends on the seed and its id only. An image with an object that has no mask is weak. At least
     one image is held out, and one strong image remains, both with an object.
 
+    Images with corrected labels take no part in the draw, and those fully drawn are strong whatever the
+    share: they were chosen for their bad labels, so that nothing is chosen on them, and the others are drawn
+    as if they had not been corrected.
+
     A weak image's points are, in this order: `clicked`, the points in the data, points made from its masks.
     Masks drawn in a mixed image count as labels of their objects also where `clicked` leaves these out.
 
@@ -76,8 +80,13 @@ def split(
     Raises:
         InputError: too few images for the fractions, or too few with masks.
     """
-    used = [image for image in data.images if image.annotations or clicked is None or image.id in clicked]
+    used = [
+        image
+        for image in data.images
+        if image.annotations or image.corrected or clicked is None or image.id in clicked
+    ]
     strong, holdout, weak = _draw(used, strong_fraction, holdout_fraction, seed, clicked)
+    strong, weak = _with_corrected(used, strong, weak)
     maker = _PointMaker(data, seed, points, jitter, clicked or {})
     point_images = tuple(maker.image(image) for image in weak)
     truth_images = tuple(
@@ -145,7 +154,11 @@ def _draw(
 ) -> tuple[list[ImageRecord], list[ImageRecord], list[ImageRecord]]:
     """Strong, held-out and weak images, each in the order of the data."""
     able = sorted(
-        (image for image in images if image.strong and (image.annotations or clicked is None)),
+        (
+            image
+            for image in images
+            if image.strong and not image.corrected and (image.annotations or clicked is None)
+        ),
         key=lambda image: image.id,
     )
     if len(able) < 2:
@@ -178,6 +191,23 @@ def _draw(
         [image for image in images if image.id in ids[1]],
         [image for image in images if image.id not in ids[0] | ids[1]],
     )
+
+
+def _with_corrected(
+    images: Sequence[ImageRecord], strong: list[ImageRecord], weak: list[ImageRecord]
+) -> tuple[list[ImageRecord], list[ImageRecord]]:
+    """Strong and weak images, in the order of the data, once the corrected and fully drawn are strong."""
+    corrected = {image.id for image in weak if image.corrected and image.strong}
+    if not corrected:
+        return strong, weak
+    if len(corrected) == len(weak):
+        raise InputError(
+            f"expected at least one weak image, found that all {len(weak)} are corrected",
+            where="split",
+            remedy="Add images with points: with every mask drawn there is nothing to label",
+        )
+    kept = {image.id for image in strong} | corrected
+    return [image for image in images if image.id in kept], [i for i in weak if i.id not in corrected]
 
 
 def _have_objects(kept: list[ImageRecord], out: list[ImageRecord]) -> None:
