@@ -2,8 +2,8 @@
 
     python -m benchmarks.confidence [--images N] [--seed S]
 
-in the project's root after `dvc repro`; N weak images with objects are drawn (all if there are fewer). IoUs are of
-the masks with no point left out. Spread: standard deviation over 200 draws of images with replacement.
+in the project's root after `dvc repro`; N weak images with objects are drawn (all if there are fewer). IoUs
+are of the masks with no point left out. Spread: standard deviation over 200 draws of images with replacement.
 This reads the truth of weak images: it reports, and no choice is made on it by the pipeline.
 """
 
