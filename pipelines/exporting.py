@@ -29,6 +29,8 @@ def export_labels(kind: str, out: str, worst: int | None, images: str | None) ->
     Raises:
         InputError: no labels, something is at `out` already, or it cannot be written.
     """
+    if worst is not None and worst < 1:
+        raise InputError(f"expected 1 image or more, found {worst}", where="--worst", remedy="Name another")
     target = Path(out)
     if target.exists() and not (kind in FOLDERS and target.is_dir() and not any(target.iterdir())):
         raise InputError(
@@ -65,6 +67,9 @@ def to_correct(item: Annotation) -> Annotation:
     """A label as a person should see it."""
     if item.ignored or item.rle is None:
         return Annotation(item.id, item.label, point=item.point, score=0.0)
+    # A mask that a person drew in an image of clicks is there to be kept.
+    if item.extra.get("drawn"):
+        return Annotation(item.id, item.label, item.rle, item.point, score=1.0)
     quality = float(item.extra.get("quality", item.extra.get("confidence", 0.0)))
     return Annotation(item.id, item.label, item.rle, item.point, score=quality)
 

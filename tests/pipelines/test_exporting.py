@@ -87,6 +87,7 @@ def test_a_wrong_call_writes_nothing(
     Path("images/bad.png").unlink()
     assert main(["export-labels", "--format", "coco", "--out", "a.json", "--images", "copies"]) == 2
     assert "bad.png" in capsys.readouterr().err
+    assert main(["export-labels", "--format", "coco", "--out", "a.json", "--worst", "0"]) == 2
     paths.LABELS.unlink()
     assert main(["export-labels", "--format", "coco", "--out", "a.json"]) == 2
     assert "dvc repro pseudo" in capsys.readouterr().err
