@@ -53,7 +53,9 @@ def marked(record: ImageRecord, drawn: ImageRecord | None) -> ImageRecord:
     return replace(
         record,
         annotations=tuple(
-            replace(item, extra={**item.extra, "drawn": True}) if item.id in ids else item
+            replace(item, extra={"confidence": item.extra["confidence"], "drawn": True})
+            if item.id in ids
+            else item
             for item in record.annotations
         ),
     )

@@ -219,7 +219,11 @@ def test_drawn_masks_of_mixed_images_are_labels_and_not_judged(
             replace(b, annotations=()),
         ),
     )
-    for data, path in ((points, paths.POINTS), (drawn, paths.DRAWN), (truth, paths.WEAK_TRUTH)):
+    holdout = replace(points, images=(replace(a, annotations=(Annotation(2, 1, mask, (36, 15)),)),))
+    for data, path in (
+        *((points, paths.POINTS), (drawn, paths.DRAWN), (truth, paths.WEAK_TRUTH)),
+        (holdout, paths.HOLDOUT),
+    ):
         save_coco(data, path)
     pseudo(stage("pseudo", tune_pseudo={"use_tuned": False}))
     items = {item.id: item for image in load_coco(paths.LABELS).images for item in image.annotations}
@@ -227,6 +231,7 @@ def test_drawn_masks_of_mixed_images_are_labels_and_not_judged(
     assert items[2].rle == mask
     assert items[2].extra == {"confidence": 1.0, "drawn": True}
     assert "drawn" not in items[1].extra
+    assert 0 <= items[1].extra["quality"] <= 1
     metrics = audited(workspace)
     assert metrics["drawn"] == 1
     assert metrics["points"] == 3 == metrics["masks"] + metrics["ignored"]

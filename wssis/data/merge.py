@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -44,6 +44,23 @@ def merge(base: CocoData, corrections: CocoData) -> CocoData:
         for record in base.images
     )
     return replace(base, categories=categories, images=images, path=None)
+
+
+def with_corrected(
+    images: Sequence[ImageRecord], strong: list[ImageRecord], weak: list[ImageRecord]
+) -> tuple[list[ImageRecord], list[ImageRecord]]:
+    """Strong and weak images, in the order of the data, once the corrected and fully drawn are strong."""
+    corrected = {image.id for image in weak if image.corrected and image.strong}
+    if not corrected:
+        return strong, weak
+    if len(corrected) == len(weak):
+        raise InputError(
+            f"expected at least one weak image, found that all {len(weak)} are corrected",
+            where="split",
+            remedy="Add images with points: with every mask drawn there is nothing to label",
+        )
+    kept = {image.id for image in strong} | corrected
+    return [image for image in images if image.id in kept], [i for i in weak if i.id not in corrected]
 
 
 def _classes(base: CocoData, corrections: CocoData) -> tuple[tuple[Category, ...], list[int]]:

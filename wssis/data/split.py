@@ -11,6 +11,7 @@ import numpy as np
 from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, CocoData, ImageRecord
 from wssis.data.ledger import PRICES, Kind, count_labels, kind_of, labels_used, make_ledger, price
+from wssis.data.merge import with_corrected
 from wssis.errors import InputError
 
 Clicked = Mapping[int, Sequence[tuple[float, float, int]]]
@@ -86,7 +87,7 @@ def split(
         if image.annotations or image.corrected or clicked is None or image.id in clicked
     ]
     strong, holdout, weak = _draw(used, strong_fraction, holdout_fraction, seed, clicked)
-    strong, weak = _with_corrected(used, strong, weak)
+    strong, weak = with_corrected(used, strong, weak)
     maker = _PointMaker(data, seed, points, jitter, clicked or {})
     point_images = tuple(maker.image(image) for image in weak)
     truth_images = tuple(
@@ -191,23 +192,6 @@ def _draw(
         [image for image in images if image.id in ids[1]],
         [image for image in images if image.id not in ids[0] | ids[1]],
     )
-
-
-def _with_corrected(
-    images: Sequence[ImageRecord], strong: list[ImageRecord], weak: list[ImageRecord]
-) -> tuple[list[ImageRecord], list[ImageRecord]]:
-    """Strong and weak images, in the order of the data, once the corrected and fully drawn are strong."""
-    corrected = {image.id for image in weak if image.corrected and image.strong}
-    if not corrected:
-        return strong, weak
-    if len(corrected) == len(weak):
-        raise InputError(
-            f"expected at least one weak image, found that all {len(weak)} are corrected",
-            where="split",
-            remedy="Add images with points: with every mask drawn there is nothing to label",
-        )
-    kept = {image.id for image in strong} | corrected
-    return [image for image in images if image.id in kept], [i for i in weak if i.id not in corrected]
 
 
 def _have_objects(kept: list[ImageRecord], out: list[ImageRecord]) -> None:
