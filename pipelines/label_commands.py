@@ -9,7 +9,7 @@ from pipelines.option_types import Commands, hours, positive
 
 
 def add_commands(commands: Commands) -> None:
-    """preset, import, check, budget."""
+    """preset, import, check, export-labels, budget."""
     command = commands.add_parser("preset", help="put presets/NAME.yaml in force as params.yaml")
     command.add_argument("name", metavar="NAME", help="shapes, nuclei, coco-05p, ... (the files in presets/)")
     command.add_argument("--data", metavar="DIR", help="train on this folder, which `wssis import` wrote")
@@ -20,6 +20,7 @@ def add_commands(commands: Commands) -> None:
 
     add_import(commands.add_parser("import", help="labels of an annotation tool as a data set to train on"))
     add_check(commands.add_parser("check", help="what is in annotated data, and what is wrong with it"))
+    add_export(commands.add_parser("export-labels", help="pseudo-labels to correct in an annotation tool"))
 
     command = commands.add_parser("budget", help="how many masks to draw and points to click next")
     command.add_argument("--hours", type=hours, required=True, help="of a person's work that are left")
@@ -75,6 +76,17 @@ def add_check(command: argparse.ArgumentParser) -> None:
     command.set_defaults(run=check)
 
 
+def add_export(command: argparse.ArgumentParser) -> None:
+    """The options of `wssis export-labels`."""
+    command.add_argument("--format", required=True, choices=("coco", "cvat", "labelstudio", "labelme"))
+    command.add_argument(
+        "--out", metavar="PATH", required=True, help="file to write; for labelme a folder, a file an image"
+    )
+    command.add_argument("--worst", type=int, metavar="N", help="the N images of least quality; default all")
+    command.add_argument("--images", metavar="DIR", help="copy their images to this folder, too")
+    command.set_defaults(run=export_labels)
+
+
 def preset(options: argparse.Namespace) -> None:
     """Show what changes in params.yaml and replace it."""
     from pipelines.presets import put_in_force
@@ -116,3 +128,10 @@ def budget(options: argparse.Namespace) -> None:
     from pipelines.budgeting import budget as say_budget
 
     say_budget(options.hours, options.json, options.data)
+
+
+def export_labels(options: argparse.Namespace) -> None:
+    """Write labels for people to correct."""
+    from pipelines.exporting import export_labels as run_export
+
+    run_export(options.format, options.out, options.worst, options.images)

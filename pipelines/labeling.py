@@ -69,8 +69,11 @@ def rough_dataset(labeler: Labeler, data: CocoData, name: str) -> CocoData:
     return replace(data, images=tuple(images), path=None)
 
 
-def labelled(record: ImageRecord, decided: Instances) -> ImageRecord:
-    """An image with one annotation a point: a mask with its confidence, or an ignore region."""
+def labelled(record: ImageRecord, decided: Instances, quality: Sequence[float] | None = None) -> ImageRecord:
+    """An image with one annotation a point: a mask with its confidence, or an ignore region.
+
+    `quality` (N,) is of the mask that was found, the ones to ignore included.
+    """
     assert decided.masks is not None
     assert decided.points is not None
     assert decided.scores is not None
@@ -89,6 +92,9 @@ def labelled(record: ImageRecord, decided: Instances) -> ImageRecord:
     for i, label, rle, (x, y), score, known in zip(*columns, strict=True):
         extra = {"confidence": round(score, 4)} | ({} if known else {"ignore": True})
         annotations.append(Annotation(i, label, rle, (x, y), extra=extra))
+    if quality is not None:
+        for item, value in zip(annotations, quality, strict=True):
+            item.extra["quality"] = round(value, 4)
     return replace(record, annotations=tuple(annotations))
 
 

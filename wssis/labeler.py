@@ -70,15 +70,16 @@ class Labeler:
         device = self.teacher.backbone.mean.device
         image, inputs = image.to(device), (points.to(device), labels.to(device))
         size = (int(image.shape[1]), int(image.shape[2]))
-        rough, rough_size, score = rough_masks(
+        rough, rough_size, score, views = rough_masks(
             self.teacher, self.resize, image, *inputs, self.flips, self.own_point, self.level
         )
         rough = rough.half()
         refined, windows = None, torch.zeros((len(points), 4))
         if self.refiner is not None and len(points):
             refined, windows = refine_all(self.refiner, image, rough, rough_size, *inputs)
+        views = None if views is None else views.cpu()
         return Proposals(
-            points, labels, ids, size, rough.cpu(), rough_size, score.cpu(), refined, windows.cpu()
+            points, labels, ids, size, rough.cpu(), rough_size, score.cpu(), refined, windows.cpu(), views
         )
 
 
@@ -124,14 +125,15 @@ def rough_masks(
     flips: str,
     own_point: bool,
     level: int | None = None,
-) -> tuple[Tensor, tuple[float, float], Tensor]:
+) -> tuple[Tensor, tuple[float, float], Tensor, Tensor | None]:
     """The teacher's answer to points, see `Proposals`: the mean over flipped views of the image.
 
     A view's masks weigh as the square of their level score, so that a view which is sure of a point
     outvotes others that are not. Views are flips of the padded input, which keeps them on one pixel grid.
 
     Returns:
-        (N, h, w) probabilities, the (H, W) image pixels that they span, (N,) mean level scores.
+        (N, h, w) probabilities, the (H, W) image pixels that they span, (N,) mean level scores, and (N,) how
+        far the views agree, None of a single one.
     """
     height, width = int(image.shape[1]), int(image.shape[2])
     batch = teacher.preprocess([resize_image(image, resize)])
@@ -139,6 +141,7 @@ def rough_masks(
     raw = teacher(torch.cat([batch.flip(view) for view in views]))
     inputs = resize_points(points, resize, height, width)
     total = weights = scores = torch.zeros((), device=points.device)
+    each = []
     for index, view in enumerate(views):
         x, y = inputs.unbind(1)
         x = raw.image_size[1] - x if 3 in view else x
@@ -146,12 +149,23 @@ def rough_masks(
         answer = prompt(raw, index, torch.stack([x, y], 1), labels, own_point=own_point, level=level)
         weight = answer.score.square().clamp(min=1e-12)[:, None, None]
         # (N, h, w) has its rows and columns one dimension before those of the batch.
-        total = total + answer.probs.flip([side - 1 for side in view]) * weight
+        probs = answer.probs.flip([side - 1 for side in view])
+        total = total + probs * weight
+        each.append(probs > 0.5)
         weights, scores = weights + weight, scores + answer.score / len(views)
     input_h, input_w = resize.size(height, width)
     span = (raw.image_size[0] * height / input_h, raw.image_size[1] * width / input_w)
     mean = total / weights
-    return (levelled(mean, VIEW_LEVEL) if len(views) > 1 else mean), span, scores
+    if len(views) == 1:
+        return mean, span, scores, None
+    mean = levelled(mean, VIEW_LEVEL)
+    return mean, span, scores, torch.stack([overlap(mask, mean > 0.5) for mask in each]).mean(0)
+
+
+def overlap(first: Tensor, second: Tensor) -> Tensor:
+    """IoU (N,) of masks (N, H, W) with their partners; 0 where both are empty."""
+    both, either = ((first & second).flatten(1).sum(1), (first | second).flatten(1).sum(1))
+    return both / either.clamp(min=1)
 
 
 def levelled(probs: Tensor, level: float) -> Tensor:

@@ -24,6 +24,8 @@ class Proposals:
         score: (N,) float32 of pyramid-level selection, in 0..1.
         refined: (N, S, S) float16 probabilities in the windows; None without a refiner.
         windows: (N, 4) x0, y0, x1, y1 pixels.
+        views: (N,) how far the teacher's masks of flipped images agree: mean IoU of each with what all make
+            together, 0..1; None: it was asked once.
     """
 
     points: Tensor
@@ -35,6 +37,7 @@ class Proposals:
     score: Tensor
     refined: Tensor | None
     windows: Tensor
+    views: Tensor | None = None
 
 
 def spread(rough: Tensor, rough_size: tuple[float, float], size: tuple[int, int], rows: Tensor) -> Tensor:

@@ -20,7 +20,6 @@ def decide(proposals: Proposals, rules: PseudoRules) -> Instances:
     return admit(every_mask(proposals, rules), rules)
 
 
-@torch.inference_mode()
 def every_mask(proposals: Proposals, rules: PseudoRules) -> Instances:
     """A mask for each point, trusted or not; with `rules.exclusive` no two share a pixel.
 
@@ -28,21 +27,31 @@ def every_mask(proposals: Proposals, rules: PseudoRules) -> Instances:
         N instances in the order of the points; `scores` is the confidence. A mask is empty, and its
         confidence 0, where nothing was found; empty alone where more probable neighbours took every pixel.
     """
+    return masks_and_signals(proposals, rules)[0]
+
+
+@torch.inference_mode()
+def masks_and_signals(proposals: Proposals, rules: PseudoRules) -> tuple[Instances, Tensor]:
+    """`every_mask`, and the signal (N,) of how good each mask is, 0..1; see `signal`."""
     count, size = len(proposals.points), proposals.size
     owner_prob = torch.zeros(size)
     owner = torch.full(size, -1)
     masks = torch.zeros((count, *size), dtype=torch.bool)
-    confidence = torch.zeros(count)
+    confidence, sure = torch.zeros(count), torch.zeros(count)
+    area = torch.zeros(count, dtype=torch.int64)
     for rows in torch.arange(count).split(CHUNK) if count else ():
         blend, agreement = blended(proposals, rows, rules)
         masks[rows] = blend > rules.mask_threshold
-        confidence[rows] = confidences(blend, agreement, proposals, rows, rules)
+        sure[rows], area[rows] = maskness(blend, rules)
+        confidence[rows] = confidences(blend, sure[rows], agreement, proposals, rows, rules)
         best, index = (blend * masks[rows]).max(0)
         better = best > owner_prob
         owner_prob, owner = torch.where(better, best, owner_prob), torch.where(better, rows[index], owner)
     if rules.exclusive:
         masks &= owner == torch.arange(count)[:, None, None]
-    return Instances(
+    kept = masks.flatten(1).sum(1) / area.clamp(min=1)
+    views = torch.ones(count) if proposals.views is None else proposals.views
+    found = Instances(
         size=size,
         labels=proposals.labels,
         masks=masks,
@@ -50,6 +59,7 @@ def every_mask(proposals: Proposals, rules: PseudoRules) -> Instances:
         scores=confidence,
         ids=proposals.ids,
     )
+    return found, signal(sure, views, kept)
 
 
 def with_drawn(found: Instances, drawn: Instances, rules: PseudoRules) -> Instances:
@@ -112,17 +122,33 @@ def blended(proposals: Proposals, rows: Tensor, rules: PseudoRules) -> tuple[Ten
     return rough + weight * (refined - rough), both / either.clamp(min=1)
 
 
+def signal(sure: Tensor, views: Tensor, kept: Tensor) -> Tensor:
+    """How good a mask probably is (N,), 0..1: of what was tried, nearest to the order of true IoUs.
+
+    Args:
+        sure: (N,) mean probability inside the mask.
+        views: (N,) how far the teacher's masks of the flipped image agree, see `Proposals`.
+        kept: (N,) share of the mask that no neighbour's has taken.
+    """
+    return sure * (views * kept).sqrt()
+
+
+def maskness(blend: Tensor, rules: PseudoRules) -> tuple[Tensor, Tensor]:
+    """Mean probability (n,) inside the mask, and the mask's pixels (n,)."""
+    inside = blend > rules.mask_threshold
+    area = inside.flatten(1).sum(1)
+    return (blend * inside).flatten(1).sum(1) / area.clamp(min=1), area
+
+
 def confidences(
-    blend: Tensor, agreement: Tensor, proposals: Proposals, rows: Tensor, rules: PseudoRules
+    blend: Tensor, sure: Tensor, agreement: Tensor, proposals: Proposals, rows: Tensor, rules: PseudoRules
 ) -> Tensor:
     """Confidence (n,) in 0..1: maskness x (probability at the point)^a x (agreement of the two masks)^b."""
-    inside = blend > rules.mask_threshold
-    maskness = (blend * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)
     height, width = proposals.size
     x = proposals.points[rows, 0].long().clamp(0, width - 1)
     y = proposals.points[rows, 1].long().clamp(0, height - 1)
     at_point = blend[torch.arange(len(rows)), y, x]
-    return maskness * at_point**rules.own_point * agreement**rules.agreement
+    return sure * at_point**rules.own_point * agreement**rules.agreement
 
 
 def discs(points: Tensor, size: tuple[int, int], radius: float) -> Tensor:

@@ -3,6 +3,7 @@
 import sys
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from pipelines import paths
@@ -15,6 +16,7 @@ from wssis.data.images import read_image
 from wssis.draw import draw_instances, side_by_side
 from wssis.files import write_json
 from wssis.metrics import mask_iou
+from wssis.quality import rank_correlation
 
 PICTURES = 4
 
@@ -28,6 +30,7 @@ class Row:
     label: str
     ignored: int
     confidence: float
+    quality: float
     rough_iou: float
     refined_iou: float
 
@@ -49,12 +52,16 @@ def audit(stage: Stage) -> None:
             iou = torch.tensor([getattr(row, f"{kind}_iou") for row in rows])
             metrics[f"{kind}_iou"] = float(iou.mean())
             metrics[f"{kind}_iou50"] = float((iou > 0.5).float().mean())
+        metrics["quality_rank_correlation"] = rank_correlation(
+            np.array([row.quality for row in rows]), np.array([row.refined_iou for row in rows])
+        )
         stage.say(
-            f"IoU with the truth: rough {metrics['rough_iou']:.3f}, refined {metrics['refined_iou']:.3f}"
+            f"IoU with the truth: rough {metrics['rough_iou']:.3f}, refined {metrics['refined_iou']:.3f}; "
+            f"its rank correlation with quality {metrics['quality_rank_correlation']:.2f}"
         )
     write_json(paths.METRICS_PSEUDO, metrics, indent=2)
     stage.tracker.headline({f"pseudo/{name}": value for name, value in metrics.items()})
-    write_csv(paths.PLOT_PSEUDO, [vars(row) for row in rows] or [vars(Row(0, 0, "", 0, 0.0, 0.0, 0.0))])
+    write_csv(paths.PLOT_PSEUDO, [vars(row) for row in rows] or [vars(Row(0, 0, "", 0, 0.0, 0.0, 0.0, 0.0))])
     save_scatter(
         [row.confidence for row in rows],
         [row.refined_iou for row in rows],
@@ -110,6 +117,7 @@ def compare(labels: CocoData, refined: CocoData, rough: CocoData, truth: CocoDat
                     name,
                     int(item.ignored),
                     confidence,
+                    float(item.extra.get("quality", confidence)),
                     ious["rough"][n],
                     ious["refined"][n],
                 )

@@ -4,12 +4,13 @@ import sys
 from dataclasses import replace
 
 from pipelines import paths
+from pipelines.judging import calibrated
 from pipelines.labeling import labelled, proposals
 from pipelines.models import load_labeler
 from pipelines.params import rules_in_force
 from pipelines.stage import Stage, run
 from wssis.data.coco import ImageRecord, save_coco
-from wssis.rules import admit, decide, every_mask, with_drawn
+from wssis.rules import admit, decide, masks_and_signals, with_drawn
 
 
 def pseudo(stage: Stage) -> None:
@@ -18,12 +19,14 @@ def pseudo(stage: Stage) -> None:
     nothing_left_out = replace(rules, min_confidence=0.0)
     labeler, _ = load_labeler(paths.TEACHER, paths.REFINER, rules, stage.device)
     points, drawn = stage.load(paths.POINTS), stage.load(paths.DRAWN).by_id
+    curve = calibrated(labeler, stage.load(paths.HOLDOUT), rules)
     labels, proposed, proposed_rough = [], [], []
     for record, given in proposals(labeler, points, "label"):
-        found = every_mask(given, rules)
+        found, signals = masks_and_signals(given, rules)
         if record.id in drawn:
             found = with_drawn(found, drawn[record.id].instances(), rules)
-        labels.append(marked(labelled(record, admit(found, rules)), drawn.get(record.id)))
+        judged = labelled(record, admit(found, rules), curve.quality(signals.numpy()).tolist())
+        labels.append(marked(judged, drawn.get(record.id)))
         proposed.append(labelled(record, admit(found, nothing_left_out)))
         proposed_rough.append(labelled(record, decide(replace(given, refined=None), nothing_left_out)))
     for images, out in (
@@ -34,6 +37,7 @@ def pseudo(stage: Stage) -> None:
         save_coco(replace(points, images=tuple(images), path=None), out)
     masks = sum(len(image.objects) for image in labels)
     stage.tracker.params({f"rules.{name}": value for name, value in vars(rules).items()})
+    stage.tracker.params({f"quality.{name}": value for name, value in vars(curve).items()})
     own = sum(len(image.annotations) for image in drawn.values())
     stage.say(
         f"{points.num_objects} points, {masks} masks{f' ({own} of them drawn)' if own else ''}, "
@@ -49,7 +53,9 @@ def marked(record: ImageRecord, drawn: ImageRecord | None) -> ImageRecord:
     return replace(
         record,
         annotations=tuple(
-            replace(item, extra={**item.extra, "drawn": True}) if item.id in ids else item
+            replace(item, extra={"confidence": item.extra["confidence"], "drawn": True})
+            if item.id in ids
+            else item
             for item in record.annotations
         ),
     )

@@ -158,7 +158,7 @@ def audited(workspace: Path) -> dict[str, float]:
     audit(stage("audit"))
     assert paths.PICTURE_WORST_LABELS.stat().st_size > 1000
     assert paths.PLOT_PSEUDO.read_text().startswith(
-        "image_id,id,label,ignored,confidence,rough_iou,refined_iou\n"
+        "image_id,id,label,ignored,confidence,quality,rough_iou,refined_iou\n"
     )
     return json.loads(paths.METRICS_PSEUDO.read_text())
 
@@ -188,6 +188,7 @@ def test_audit_counts_and_measures_where_the_truth_is(workspace: Path) -> None:
     assert metrics["points"] == truth.num_objects == metrics["masks"] + metrics["ignored"]
     assert metrics["ignored"] == 1
     assert metrics["rough_iou"] == metrics["refined_iou"] == metrics["refined_iou50"] == 1.0
+    assert metrics["quality_rank_correlation"] == 0.0  # all masks are alike
     # Without the truth of weak images there is nothing to measure against.
     save_coco(
         replace(truth, images=tuple(replace(i, annotations=()) for i in truth.images)), paths.WEAK_TRUTH
@@ -218,7 +219,11 @@ def test_drawn_masks_of_mixed_images_are_labels_and_not_judged(
             replace(b, annotations=()),
         ),
     )
-    for data, path in ((points, paths.POINTS), (drawn, paths.DRAWN), (truth, paths.WEAK_TRUTH)):
+    holdout = replace(points, images=(replace(a, annotations=(Annotation(2, 1, mask, (36, 15)),)),))
+    for data, path in (
+        *((points, paths.POINTS), (drawn, paths.DRAWN), (truth, paths.WEAK_TRUTH)),
+        (holdout, paths.HOLDOUT),
+    ):
         save_coco(data, path)
     pseudo(stage("pseudo", tune_pseudo={"use_tuned": False}))
     items = {item.id: item for image in load_coco(paths.LABELS).images for item in image.annotations}
@@ -226,6 +231,7 @@ def test_drawn_masks_of_mixed_images_are_labels_and_not_judged(
     assert items[2].rle == mask
     assert items[2].extra == {"confidence": 1.0, "drawn": True}
     assert "drawn" not in items[1].extra
+    assert 0 <= items[1].extra["quality"] <= 1
     metrics = audited(workspace)
     assert metrics["drawn"] == 1
     assert metrics["points"] == 3 == metrics["masks"] + metrics["ignored"]

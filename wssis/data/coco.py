@@ -61,13 +61,21 @@ class Annotation:
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """An image and what is known of it; height and width in pixels, of the upright picture."""
+    """An image and what is known of it.
+
+    Attributes:
+        id, file_name: unique in the data set; the path in the image folder.
+        height, width: pixels of the upright picture.
+        annotations: see `Annotation`.
+        corrected: a person has corrected pseudo-labels of it; see `wssis.data.merge`.
+    """
 
     id: int
     file_name: str
     height: int
     width: int
     annotations: tuple[Annotation, ...] = ()
+    corrected: bool = False
 
     @property
     def size(self) -> tuple[int, int]:

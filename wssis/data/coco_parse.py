@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -41,10 +42,7 @@ class _Parser:
         categories = self.categories(document["categories"])
         images = self.images(document["images"])
         annotations = self.annotations(document["annotations"], categories, images)
-        records = tuple(
-            ImageRecord(item.id, item.file_name, item.height, item.width, tuple(annotations[item.id]))
-            for item in images.values()
-        )
+        records = tuple(replace(item, annotations=tuple(annotations[item.id])) for item in images.values())
         return CocoData(categories, records, image_dir, self.path)
 
     def read(self) -> dict[str, Any]:
@@ -117,7 +115,7 @@ class _Parser:
                     record,
                     "Correct the size, or cut the image into tiles",
                 )
-            found[key] = ImageRecord(key, name, height, width)
+            found[key] = ImageRecord(key, name, height, width, corrected=raw.get("corrected") is True)
         return found
 
     def annotations(

@@ -23,6 +23,7 @@ def write(data: CocoData, path: Path) -> None:
             annotations.append(_annotation_json(item, image.id, data.categories[item.label].id, box))
     images = [
         {"id": image.id, "file_name": image.file_name, "height": image.height, "width": image.width}
+        | ({"corrected": True} if image.corrected else {})
         for image in data.images
     ]
     document = {

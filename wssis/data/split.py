@@ -11,6 +11,7 @@ import numpy as np
 from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, CocoData, ImageRecord
 from wssis.data.ledger import PRICES, Kind, count_labels, kind_of, labels_used, make_ledger, price
+from wssis.data.merge import with_corrected
 from wssis.errors import InputError
 
 Clicked = Mapping[int, Sequence[tuple[float, float, int]]]
@@ -57,6 +58,10 @@ def split(
     made point depends on the seed and its id only. An image with an object that has no mask is weak. At least
     one image is held out, and one strong image remains, both with an object.
 
+    Images with corrected labels take no part in the draw, and those fully drawn are strong whatever the
+    share: they were chosen for their bad labels, so that nothing is chosen on them, and the others are drawn
+    as if they had not been corrected.
+
     A weak image's points are, in this order: `clicked`, the points in the data, points made from its masks.
     Masks drawn in a mixed image count as labels of their objects also where `clicked` leaves these out.
 
@@ -76,8 +81,13 @@ def split(
     Raises:
         InputError: too few images for the fractions, or too few with masks.
     """
-    used = [image for image in data.images if image.annotations or clicked is None or image.id in clicked]
+    used = [
+        image
+        for image in data.images
+        if image.annotations or image.corrected or clicked is None or image.id in clicked
+    ]
     strong, holdout, weak = _draw(used, strong_fraction, holdout_fraction, seed, clicked)
+    strong, weak = with_corrected(used, strong, weak)
     maker = _PointMaker(data, seed, points, jitter, clicked or {})
     point_images = tuple(maker.image(image) for image in weak)
     truth_images = tuple(
@@ -145,7 +155,11 @@ def _draw(
 ) -> tuple[list[ImageRecord], list[ImageRecord], list[ImageRecord]]:
     """Strong, held-out and weak images, each in the order of the data."""
     able = sorted(
-        (image for image in images if image.strong and (image.annotations or clicked is None)),
+        (
+            image
+            for image in images
+            if image.strong and not image.corrected and (image.annotations or clicked is None)
+        ),
         key=lambda image: image.id,
     )
     if len(able) < 2:

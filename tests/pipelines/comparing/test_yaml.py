@@ -149,7 +149,8 @@ def test_thresholds_and_levels_are_chosen_on_held_out_images() -> None:
     for name in ("tune_refiner", "tune_pseudo", "predicted", "prompted"):
         assert str(paths.HOLDOUT) in listed(name)
     assert readers(paths.HOLDOUT) == {
-        *("teacher", "tune_refiner", "tune_pseudo", "predicted", "prompted", "train")
+        *("teacher", "tune_refiner", "tune_pseudo", "predicted", "prompted", "train"),
+        "ours",  # which learns what the quality of a label means
     }
 
 
