@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import wssis
+from pipelines.presets import renew
 from wssis.data.coco import CocoData, ImageRecord, save_coco
 from wssis.data.formats import READERS
 from wssis.data.formats.batches import cores
-from wssis.data.formats.classes import read_classes
-from wssis.data.formats.gather import gather
+from wssis.data.formats.classes import Classes, read_classes
+from wssis.data.formats.gather import Gathered, gather
 from wssis.data.formats.labels import Options
 from wssis.data.formats.notices import Notices
 from wssis.data.images import image_digest
@@ -61,39 +62,76 @@ def import_labels(
     """
     options = options or Options()
     folder = Path(out)
-    _check_call(kind, sources, folder, force)
-    wanted = read_classes(classes) if classes else None
-    reader = READERS[kind]
-    with _uncollected(), _temporary(folder.absolute().parent) as temporary:
-        gathered = gather(
-            ((source, reader(Path(source), options)) for source in sources),
-            images,
-            classes=wanted,
-            name=options.name,
-            replace=replacing,
-            embedded=temporary / IMAGES,
-            workers=cores() if sum(map(_size, sources)) > PARALLEL_FROM else 0,
+    check_sources(kind, sources)
+    if (folder / INSTANCES).exists() and not force:
+        raise InputError(
+            "expected a new folder, found an earlier import",
+            where=folder / INSTANCES,
+            remedy="Name another --out, replace it with --force, or correct it with --into",
         )
+    wanted = read_classes(classes) if classes else None
+    with _temporary(folder.absolute().parent) as temporary:
+        gathered = read_sources(kind, sources, images, temporary / IMAGES, wanted, options, replacing)
         data = gathered.data
         if images is None:
             data = replace(data, image_dir=str(folder / IMAGES))
             _replace_folder(temporary / IMAGES, folder / IMAGES)
         note: dict[str, Any] = {
-            "format": kind,
             "images": data.image_dir,
-            "sources": [{"path": source, "sha256": _digest(Path(source))} for source in sources],
-            "options": {**asdict(options), "classes": classes, "replace": replacing},
-            "version": wssis.__version__,
+            **origin(kind, sources, options, replacing, gathered.notices),
+            "classes": classes,
             "counts": counts(data),
-            "notices": gathered.notices.values(),
         }
-        write_text(folder / CLASSES, "".join(f"{name}\n" for name in data.class_names))
-        write_json(folder / SOURCE, note, indent=2)
-        save_coco(data, folder / INSTANCES)  # the last: where it is, everything is
+        write_import(folder, data, note)
     print("\n".join(summary(folder / INSTANCES, note["counts"], gathered.notices)))
+    renew(folder)
 
 
-def _check_call(kind: str, sources: Sequence[str], out: Path, force: bool) -> None:
+def read_sources(
+    kind: str,
+    sources: Sequence[str],
+    images: str | None,
+    embedded: Path,
+    classes: Classes | None,
+    options: Options,
+    replacing: bool,
+) -> Gathered:
+    """What annotation files hold, as one data set; images that they hold go to the folder `embedded`."""
+    reader = READERS[kind]
+    with _uncollected():
+        return gather(
+            ((source, reader(Path(source), options)) for source in sources),
+            images,
+            classes=classes,
+            name=options.name,
+            replace=replacing,
+            embedded=embedded,
+            workers=cores() if sum(map(_size, sources)) > PARALLEL_FROM else 0,
+        )
+
+
+def origin(
+    kind: str, sources: Sequence[str], options: Options, replacing: bool, notices: Notices
+) -> dict[str, Any]:
+    """Where labels came from, for source.json."""
+    return {
+        "format": kind,
+        "sources": [{"path": source, "sha256": _digest(Path(source))} for source in sources],
+        "options": {**asdict(options), "replace": replacing},
+        "version": wssis.__version__,
+        "notices": notices.values(),
+    }
+
+
+def write_import(folder: Path, data: CocoData, note: dict[str, Any]) -> None:
+    """Write the files of an imported folder; instances.json is the last: where it is, everything is."""
+    write_text(folder / CLASSES, "".join(f"{name}\n" for name in data.class_names))
+    write_json(folder / SOURCE, note, indent=2)
+    save_coco(data, folder / INSTANCES)
+
+
+def check_sources(kind: str, sources: Sequence[str]) -> None:
+    """Raises InputError for an unknown format, and for sources that are missing or named twice."""
     if kind not in READERS:
         raise InputError(
             f"expected one of {', '.join(READERS)}, found {kind}",
@@ -108,12 +146,6 @@ def _check_call(kind: str, sources: Sequence[str], out: Path, force: bool) -> No
     real = [os.path.realpath(source) for source in sources]
     if twice := [source for source, path in zip(sources, real, strict=True) if real.count(path) > 1]:
         raise InputError("expected each source once", where=twice[0], remedy="Name it once")
-    if (out / INSTANCES).exists() and not force:
-        raise InputError(
-            "expected a new folder, found an earlier import",
-            where=out / INSTANCES,
-            remedy="Name another --out, or replace it with --force",
-        )
 
 
 def image_kind(image: ImageRecord) -> str:

@@ -36,7 +36,11 @@ def add_import(command: argparse.ArgumentParser) -> None:
     command.add_argument("format", metavar="FORMAT", help="coco, csv, ...; docs/import.md has all")
     command.add_argument("sources", metavar="SOURCE", nargs="+", help="annotation files or folders")
     command.add_argument("--images", metavar="DIR", help="their images; needed unless the sources hold them")
-    command.add_argument("--out", metavar="DIR", required=True, help="folder to write, such as data/mine")
+    place = command.add_mutually_exclusive_group(required=True)
+    place.add_argument("--out", metavar="DIR", help="folder to write, such as data/mine")
+    place.add_argument(
+        "--into", metavar="DIR", help="earlier import in which the labels of these images are replaced"
+    )
     command.add_argument(
         "--classes", metavar="FILE", help="class names, one a line, in the order of their ids"
     )
@@ -99,13 +103,20 @@ def import_labels(options: argparse.Namespace) -> None:
     from pipelines.importing import import_labels as run_import
     from wssis.data.formats.labels import Options
 
+    shapes = Options(options.points, options.name)
+    if options.into:
+        from pipelines.correcting import import_corrections
+
+        return import_corrections(
+            options.format, options.sources, options.images, options.into, shapes, options.replace
+        )
     run_import(
         options.format,
         options.sources,
         options.images,
         options.out,
         classes=options.classes,
-        options=Options(options.points, options.name),
+        options=shapes,
         force=options.force,
         replacing=options.replace,
     )

@@ -12,6 +12,7 @@ from typing import Any
 from pipelines import paths
 from pipelines.params import Params, differences, load_params, parse, parse_yaml, with_values
 from wssis.data.coco import CocoData, ImageRecord, load_coco, save_coco
+from wssis.data.images import image_digest
 from wssis.errors import InputError
 from wssis.files import write_text
 
@@ -75,22 +76,39 @@ def own_data(data: Path, val: Path | None) -> dict[str, Any]:
         print("every image is drawn: the masks of half of them are replaced by points (split.strong)")
     return {
         "data.source": "coco",
-        "data.train": {"annotations": str(annotations), "images": _folder(train)},
-        "data.val": {"annotations": str(reported_at), "images": _folder(reported)},
+        "data.train": _section(annotations, train),
+        "data.val": _section(reported_at, reported),
         "split.strong": 1.0 if weak else 0.5,
         "tracking.experiment": _experiment(data),
     }
 
 
+def renew(data: Path) -> None:
+    """Have params.yaml follow a folder whose labels have changed, if it is the one that is trained on."""
+    if not paths.PARAMS.exists():
+        return
+    now = load_params().data
+    if now.source != "coco" or now.train is None or now.val is None:
+        return
+    if Path(now.train.annotations).absolute().parent != data.absolute():
+        return
+    val = Path(now.val.annotations).parent
+    values = own_data(data, None if val.absolute() == data.absolute() else val)
+    kept = {name: value for name, value in values.items() if name.startswith("data.")}
+    write_text(paths.PARAMS, with_values(paths.PARAMS, kept))
+    print(f"{paths.PARAMS} has the new labels. `dvc repro` runs what depends on them.")
+
+
 def held_for_val(data: CocoData) -> Sequence[ImageRecord]:
     """The images to report on: a fifth of those that are drawn, at least one, by the hash of their names.
 
-    So that images which are added later leave most of the choice as it is.
+    So that images which are added later leave most of the choice as it is. Corrected ones have no part in it:
+    they were picked for their bad labels.
 
     Raises:
         InputError: fewer than 3 images with masks of all their objects: one is needed here, two to learn.
     """
-    drawn = [image for image in data.images if image.objects and image.strong]
+    drawn = [image for image in data.images if image.objects and image.strong and not image.corrected]
     if len(drawn) < 3:
         raise InputError(
             f"expected at least 3 images with masks of all their objects, found {len(drawn)}",
@@ -126,6 +144,10 @@ def _file(folder: Path) -> Path:
 def _folder(data: CocoData) -> str:
     """Image folder of a data set, from the project."""
     return os.path.normpath(data.image_dir)
+
+
+def _section(annotations: Path, data: CocoData) -> dict[str, str]:
+    return {"annotations": str(annotations), "images": _folder(data), "sha256": image_digest(annotations)}
 
 
 def _experiment(data: Path) -> str:

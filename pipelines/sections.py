@@ -39,10 +39,16 @@ class Shapes(Section):
 
 
 class Folder(Section):
-    """COCO instance JSON and the folder of its images; relative paths start at the project."""
+    """COCO instance JSON and the folder of its images; relative paths start at the project.
+
+    Attributes:
+        sha256: of the annotations; with it DVC sees that labels have changed, and others are refused. `wssis
+            preset --data` and `wssis import` write it. null: whatever is in the file is used.
+    """
 
     annotations: Annotated[str, Field(min_length=1)]
     images: Annotated[str, Field(min_length=1)]
+    sha256: str | None = None
 
 
 class Data(Section):

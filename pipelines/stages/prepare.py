@@ -11,7 +11,7 @@ from pipelines.sections import Folder
 from pipelines.stage import Stage, run
 from wssis.data import shapes
 from wssis.data.coco import CocoData, load_coco, save_coco
-from wssis.data.images import check_image
+from wssis.data.images import check_image, image_digest
 from wssis.data.ledger import count_labels
 from wssis.errors import InputError
 from wssis.files import write_json, write_text
@@ -56,7 +56,14 @@ def prepare(stage: Stage) -> None:
 
 def read_folder(folder: Folder, name: str) -> CocoData:
     """Annotations of a person's folder, each image's header checked against them."""
-    data = load_coco(paths.source(folder.annotations), paths.source(folder.images))
+    annotations = paths.source(folder.annotations)
+    if folder.sha256 and annotations.exists() and image_digest(annotations) != folder.sha256:
+        raise InputError(
+            f"expected the labels that params.yaml was made for (data.{name}.sha256), found others",
+            where=annotations,
+            remedy="Run `wssis preset NAME --data DIR` again, or set sha256 to null",
+        )
+    data = load_coco(annotations, paths.source(folder.images))
     with Meter(f"check {name} images", len(data.images), "images") as meter:
         for image in data.images:
             check_image(data.image_dir, image.file_name, image.size)

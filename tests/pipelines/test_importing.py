@@ -16,6 +16,7 @@ from pipelines.stage import Stage
 from pipelines.stages.prepare import prepare
 from pipelines.stages.split import split
 from wssis.data.coco import load_coco
+from wssis.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 SHARED_TINY = ROOT.parent / "shared/data/coco-tiny"
@@ -95,6 +96,61 @@ def test_masks_and_clicks_make_one_data_set_that_the_pipeline_reads(
     names = [image.file_name for part in (*parts, val) for image in part.images]
     assert sorted(names) == sorted(f"{n}.png" for n in range(12))
     assert sum(len(image.annotations) for image in parts[2].images) == 7
+
+
+def test_corrected_labels_make_images_strong_and_leave_the_rest(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    imported("csv", "clicks.csv", "--out", "data/clicks")
+    imported("coco", "drawn.json", "data/clicks/instances.json", "--out", "data/mine")
+    assert main(["preset", "mine", "--data", "data/mine"]) == 0
+    params = load_params("params.yaml")
+    for stage in (prepare, split):
+        stage(Stage(stage.__name__, params))
+    before = {name: load_coco(f"data/splits/{name}.json") for name in ("strong", "holdout", "points")}
+    val = (project / "data/mine/val.json").read_bytes()
+    document = json.loads((project / "drawn.json").read_text())
+    document["images"] = [{"id": n, "file_name": f"{n}.png", "height": 40, "width": 60} for n in (8, 9)]
+    square = [5, 25, 15, 25, 15, 35, 5, 35]
+    document["annotations"] = [
+        {"id": n, "image_id": n, "category_id": 1, "segmentation": [square]} for n in (8, 9)
+    ]
+    (project / "corrected.json").write_text(json.dumps(document))
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("holdout: 0.2 ", "holdout: 0.25"))
+    capsys.readouterr()
+
+    assert main(["import", "coco", "corrected.json", "--into", "data/mine"]) == 0
+    out = capsys.readouterr().out
+    assert "12 images, 8 strong, 3 weak, 1 mixed, 0 empty" in out
+    assert "2 images corrected now; 2 corrected ones are fully drawn, and strong" in out
+    now = load_params("params.yaml")
+    assert now.data.train != params.data.train  # so that DVC runs prepare again
+    assert (now.data.val, now.split.holdout) == (params.data.val, 0.25)
+    assert (project / "data/mine/val.json").read_bytes() == val
+    note = json.loads((project / "data/mine/source.json").read_text())
+    assert [item["sources"][0]["path"] for item in note["corrections"]] == ["corrected.json"]
+    with pytest.raises(InputError, match=r"data\.train\.sha256"):
+        prepare(Stage("prepare", params))
+    for stage in (prepare, split):
+        stage(Stage(stage.__name__, params.model_copy(update={"data": now.data})))
+    after = {name: load_coco(f"data/splits/{name}.json") for name in before}
+    assert after["holdout"].images == before["holdout"].images
+    assert {image.file_name for image in after["strong"].images} == {
+        *(image.file_name for image in before["strong"].images),
+        *("8.png", "9.png"),
+    }
+    left = [image for image in before["points"].images if image.file_name not in ("8.png", "9.png")]
+    assert list(after["points"].images) == left
+
+    capsys.readouterr()
+    assert "--out first" in fails(capsys, "import", "coco", "drawn.json", "--into", "data/none")
+    shutil.copy(project / "pictures/0.png", project / "pictures/new.png")
+    document["images"][0]["file_name"] = "new.png"
+    (project / "corrected.json").write_text(json.dumps(document))
+    before_bytes = (project / "data/mine/instances.json").read_bytes()
+    assert "new.png" in fails(capsys, "import", "coco", "corrected.json", "--into", "data/mine")
+    assert (project / "data/mine/instances.json").read_bytes() == before_bytes
 
 
 def test_other_images_may_be_the_validation_set(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,61 @@
+"""`wssis import --into`: labels that people corrected over those of an earlier import."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pipelines.importing import (
+    INSTANCES,
+    SOURCE,
+    check_sources,
+    counts,
+    origin,
+    read_sources,
+    summary,
+    write_import,
+)
+from pipelines.presets import renew
+from wssis.data.coco import load_coco
+from wssis.data.formats.labels import Options
+from wssis.data.merge import merge
+from wssis.errors import InputError
+
+
+def import_corrections(
+    kind: str, sources: Sequence[str], images: str | None, into: str, options: Options, replacing: bool
+) -> None:
+    """Replace the labels of the images that the sources name, and leave all others as they are.
+
+    Args:
+        kind, sources, options, replacing: see `import_labels`.
+        images: folder of the images; None: that of the earlier import.
+        into: folder of the earlier import.
+
+    Raises:
+        InputError: no earlier import, wrong sources, or an image that it has not; nothing is written.
+    """
+    folder = Path(into)
+    if not (folder / INSTANCES).exists():
+        raise InputError(
+            f"expected {INSTANCES} to correct, found none", where=folder, remedy="Import with --out first"
+        )
+    check_sources(kind, sources)
+    base = load_coco(folder / INSTANCES)
+    with tempfile.TemporaryDirectory() as unused:
+        # What a source embeds is an image that is there already.
+        found = read_sources(kind, sources, images or base.image_dir, Path(unused), None, options, replacing)
+    merged = merge(base, replace(found.data, path=Path(sources[0])))
+    note = json.loads((folder / SOURCE).read_text()) if (folder / SOURCE).exists() else {}
+    made = {**origin(kind, sources, options, replacing, found.notices), "counts": counts(found.data)}
+    note |= {"corrections": [*note.get("corrections", []), made], "counts": counts(merged)}
+    write_import(folder, merged, note)
+    print("\n".join(summary(folder / INSTANCES, note["counts"], found.notices)))
+    drawn = sum(image.corrected and image.strong for image in merged.images)
+    print(
+        f"{len(found.data.images)} images corrected now; {drawn} corrected ones are fully drawn, and strong"
+    )
+    renew(folder)
