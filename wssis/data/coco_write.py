@@ -7,10 +7,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, CocoData
 from wssis.errors import InputError
-from wssis.files import write_json
+from wssis.files import write_text
 
 
 def write(data: CocoData, path: Path) -> None:
@@ -20,6 +22,8 @@ def write(data: CocoData, path: Path) -> None:
         boxes = iter(rle_api.bounding_boxes([item.rle for item in image.annotations if item.rle]))
         for item in image.annotations:
             box = None if item.rle is None else next(boxes)
+            if item.extra:
+                _check_extra(item, data.path or path)
             annotations.append(_annotation_json(item, image.id, data.categories[item.label].id, box))
     images = [
         {"id": image.id, "file_name": image.file_name, "height": image.height, "width": image.width}
@@ -33,23 +37,23 @@ def write(data: CocoData, path: Path) -> None:
         "annotations": annotations,
     }
     try:
-        write_json(path, document)
-    except ValueError as error:  # a number too large for a float in `extra`, which nothing has checked
+        text = orjson.dumps(document).decode()
+    except TypeError:  # whole numbers of over 64 bits in `extra`, file names that are no Unicode
+        text = json.dumps(document)
+    write_text(path, text + "\n")
+
+
+def _check_extra(item: Annotation, where: Path) -> None:
+    """Numbers too large for a float are no JSON; orjson would write null, and nothing else has looked."""
+    try:
+        json.dumps(item.extra, allow_nan=False)
+    except ValueError as error:
         raise InputError(
             f"cannot be written as JSON ({error})",
-            where=data.path or path,
-            record=_unwritable(annotations),
+            where=where,
+            record=f"annotation {item.id}",
             remedy="Take the field with this value out",
         ) from error
-
-
-def _unwritable(annotations: list[dict[str, Any]]) -> str:
-    for record in annotations:
-        try:
-            json.dumps(record, allow_nan=False)
-        except ValueError:
-            return f"annotation {record['id']}"
-    return ""
 
 
 def _annotation_json(item: Annotation, image_id: int, category_id: int, box: Any) -> dict[str, Any]:
