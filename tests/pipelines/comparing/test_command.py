@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,8 +39,23 @@ def test_it_asks_for_the_table_and_shows_it(calls: list[Any], capsys: pytest.Cap
     assert cli.main(["compare"]) == 0
     assert calls[1:] == [(["-m", "dvc", "repro", "compare/dvc.yaml:table"], "compare")]
     assert capsys.readouterr().out.splitlines()[-2:] == ["## Mask AP", "| a |"]
+
+
+def test_dry_says_what_would_run(
+    calls: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = {f"compare/dvc.yaml:train@0.1-0-{row}": [] for row in ("ours", "oracle")}
+    found = {"stdout": json.dumps({**stages, "compare/dvc.yaml:table": []}), "stderr": ""}
+    monkeypatch.setattr(subprocess, "run", lambda words, **_: SimpleNamespace(returncode=0, **found))
     assert cli.main(["compare", "--dry"]) == 0
-    assert calls[2][0] == ["-m", "dvc", "repro", "--dry", "compare/dvc.yaml:table"]
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "3 stages would run, and those that use what they change: 2 train, 1 table"
+    found["stdout"] = "{}"
+    assert cli.main(["compare", "--dry"]) == 0
+    assert "nothing is out of date" in capsys.readouterr().out
+    found.update(stdout="", stderr="ERROR: you are not inside of a DVC repository\n")
+    assert cli.main(["compare", "--dry"]) == 2
+    assert "not inside of a DVC repository" in capsys.readouterr().err
 
 
 def test_it_ends_with_one_where_a_stage_failed(calls: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
