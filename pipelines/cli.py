@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from pipelines import label_commands, model_commands, paths
-from pipelines.option_types import Commands
+from pipelines.option_types import Commands, port
 
 
 class Parser(argparse.ArgumentParser):
@@ -52,7 +52,7 @@ def add_commands(commands: Commands) -> None:
     command.add_argument("study", metavar="STUDY", nargs="?", choices=("refiner", "pseudo"))
     command.add_argument("--workers", metavar="N", type=int, default=1, help="processes; default 1")
     command.add_argument("--dashboard", action="store_true", help="show all searches in a browser instead")
-    command.add_argument("--port", type=int, default=8080, help="of the dashboard; default 8080")
+    command.add_argument("--port", type=port, default=8080, help="of the dashboard; default 8080")
     command.set_defaults(run=tune)
 
     command = commands.add_parser("compare", help="students on labels of different origin, as a table")
@@ -60,7 +60,7 @@ def add_commands(commands: Commands) -> None:
     command.set_defaults(run=compare)
 
     command = commands.add_parser("ui", help="MLflow's pages on this machine: runs, pictures, models")
-    command.add_argument("--port", type=int, default=5000, help="default 5000")
+    command.add_argument("--port", type=port, default=5000, help="default 5000")
     command.add_argument("--read-only", action="store_true", help="refuse every change")
     command.set_defaults(run=ui)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pipelines.limits import Limits
-from pipelines.option_types import Commands, positive
+from pipelines.option_types import Commands, port, positive
 
 MODEL_HELP = "a folder such as models/student, or a registered model such as models:/wssis-student@candidate"
 
@@ -63,7 +63,7 @@ def add_serve(command: argparse.ArgumentParser) -> None:
     """The options of `wssis serve`."""
     command.add_argument("--model", required=True, help=f"{MODEL_HELP}; or the folder models, or the labeler")
     command.add_argument("--host", default="127.0.0.1", help="address to listen on; default 127.0.0.1")
-    command.add_argument("--port", type=int, default=5001, help="default 5001")
+    command.add_argument("--port", type=port, default=5001, help="default 5001")
     for name, kind, text in (
         ("images", int, "images a request"),
         ("megapixels", float, "size of an image"),

@@ -21,6 +21,14 @@ def positive(kind: type[int] | type[float]) -> Callable[[str], float]:
     return number
 
 
+def port(text: str) -> int:
+    """A type of option: a TCP port; 0 takes a free one."""
+    value = int(text)  # argparse names this function where it is wrong
+    if not 0 <= value < 2**16:
+        raise ValueError
+    return value
+
+
 def hours(text: str) -> float:
     """A type of option: a finite number of 0 or more."""
     value = float(text)  # argparse names this function where it is wrong

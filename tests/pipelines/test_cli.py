@@ -231,4 +231,12 @@ def test_serve_names_what_it_cannot_use(
     assert "models/student" in fails(capsys, "serve", "--model", "models/student", *free)
     assert "models:/x@production" in fails(capsys, "serve", "--model", "models:/x@production", *free)
     assert "refiner" in fails(capsys, "serve", "--model", str(models / "refiner"), *free)
-    assert "--port 99999" in fails(capsys, "serve", "--model", str(models / "teacher"), "--port", "99999")
+    assert "99999" in fails(capsys, "serve", "--model", str(models / "teacher"), "--port", "99999")
+
+
+@pytest.mark.parametrize("command", [("ui",), ("tune", "--dashboard"), ("serve", "--model", "m")])
+@pytest.mark.parametrize("number", ["65536", "-1", "x"])
+def test_a_port_that_is_none_is_one_line(
+    capsys: pytest.CaptureFixture[str], command: tuple[str, ...], number: str
+) -> None:
+    assert "--port" in fails(capsys, *command, "--port", number)
