@@ -1,8 +1,8 @@
 """What a version has to pass before it serves: measured on `val` against the version in production.
 
 A student's score is COCO's mask AP. A labeler has none: it is asked for the mask of a point in each object,
-and its score is the mean worth of these, IoU with the object's mask less a half, and 0 for a point that it
-leaves undecided. That is what the stage tune_pseudo searches for. Both are means over classes.
+and its score is the mean worth of these: IoU with the object's mask less a half, and a little less than 0
+(`labeling.IGNORED`) for a point that it leaves undecided. Both are means over classes.
 """
 
 from __future__ import annotations

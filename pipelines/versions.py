@@ -98,8 +98,13 @@ def find(name: str, wanted: int | str) -> Version:
         f"expected {what}, found {f'versions {numbers}' if known else 'none'}",
         where=f"models:/{name}",
         record=str(paths.project_root() / paths.STORE),
-        remedy="`wssis models` lists them" if known else "`dvc repro` registers one",
+        remedy=_remedy(wanted) if known else "`dvc repro` registers one",
     )
+
+
+def _remedy(wanted: int | str) -> str:
+    listed = "`wssis models` lists them"
+    return f"{listed}, `wssis promote` puts one into production" if wanted == "production" else listed
 
 
 def find_uri(uri: str) -> Version:
