@@ -133,6 +133,10 @@ class Guard:
     async def respond(self, request: Request, call: Call) -> Response:
         """MLflow's answer, or a refusal."""
         path, method = request.url.path, request.method
+        server = request.scope.get("server") or ("",)
+        if server[0] in LOOPBACK and request.url.hostname not in LOOPBACK:
+            # The name of a site that has itself resolved to this machine, so that its pages could ask.
+            return refusal(400, f"expected the host {LOOPBACK[0]} or localhost, found another")
         if path not in METHODS:
             return refusal(404, f"expected one of {', '.join(METHODS)}, found another path")
         if method != METHODS[path]:

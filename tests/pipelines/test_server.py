@@ -199,6 +199,12 @@ def test_only_its_own_paths_are_there(student: Served) -> None:
         assert student.ask(path=path, method="GET") == (200, None)
 
 
+def test_a_site_that_resolves_to_this_machine_is_refused(student: Served) -> None:
+    student.refused(400, "found another", path="/ping", method="GET", headers={"Host": "evil.example"})
+    for host in ("localhost", f"127.0.0.1:{student.port}", "[::1]:5001"):
+        assert student.ask(path="/ping", method="GET", headers={"Host": host})[0] == 200
+
+
 SECRET_FORMS = (
     "{path}",
     "file://{path}",
