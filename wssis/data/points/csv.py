@@ -64,7 +64,7 @@ def read_rows(path: Path, optional: tuple[str, ...] = ()) -> list[tuple[int, tup
         optional: columns that may be absent; their cells are empty.
 
     Raises:
-        InputError: no CSV, or without a column.
+        InputError: no CSV, without a column, or a row of more cells than the header.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -87,10 +87,19 @@ def read_rows(path: Path, optional: tuple[str, ...] = ()) -> list[tuple[int, tup
             )
         places = [header.index(name) if name in header else len(header) for name in COLUMNS]
         for row in reader:
-            if any(cell.strip() for cell in row):
-                padded = [*row[: len(header)], *[""] * (1 + len(header) - len(row))]
-                file, x, y, name = (padded[place].strip() for place in places)
-                rows.append((reader.line_num, (file, x, y, name)))
+            cells = [cell.strip() for cell in row]
+            if not any(cells):
+                continue
+            if any(cells[len(header) :]):
+                raise InputError(
+                    f"expected {len(header)} cells, found {len(cells)}",
+                    where=path,
+                    record=f"line {reader.line_num}",
+                    remedy="Write numbers with a point, and texts that hold a separator in quotes",
+                )
+            padded = [*cells[: len(header)], *[""] * (1 + max(len(header) - len(cells), 0))]
+            file, x, y, name = (padded[place] for place in places)
+            rows.append((reader.line_num, (file, x, y, name)))
     except csv.Error as error:
         raise InputError(
             f"expected CSV ({error})", where=path, record=f"line {reader.line_num}", remedy="Mend that line"

@@ -35,7 +35,7 @@ def test_rows(tmp_path, text):
 
 
 def test_the_class_may_be_absent(tmp_path):
-    (image,) = read(tmp_path, "file,x,y\na.png,1,2\n")
+    (image,) = read(tmp_path, "file,x,y\na.png,1,2,\n")
     assert image.labels[0].name == ""
 
 
@@ -50,6 +50,11 @@ def test_the_class_may_be_absent(tmp_path):
         ("file,x,y,class\n\na.png,1,nan,cat\n", "line 3: expected a number as y, found 'nan'"),
         ("file;x;y;class\na.png;1,5;2;cat\n", "line 2: expected a number as x, found '1,5'"),
         ("file,x,y,class\na.png,,,cat\n", "line 2: expected a number as x"),
+        (
+            "file,x,y,class\na.png,1,5,2,cat\n",
+            "line 2: expected 4 cells, found 5. Write numbers with a point",
+        ),
+        ("file,x,y\na.png,1,2,cat\n", "line 2: expected 3 cells, found 4"),
         (b"file,x,y,class\n\xff,1,2,cat\n", "UTF-8"),
     ],
 )
