@@ -55,7 +55,8 @@ def _read(folder: Path, file: str, options: Options) -> LabelledImage:
             )
         size = (mask.shape[0], mask.shape[1])
         labels.append(Label(name=options.name, record=path.name, rle=rle_api.encode(mask[None])[0]))
-    return LabelledImage(file=file, labels=tuple(labels), size=size, where=str(folder / "masks"))
+    first = labels[0].record if labels else ""  # its size is the one that the image has to have
+    return LabelledImage(file, tuple(labels), size, record=first, where=str(folder / "masks"))
 
 
 def _inside(folder: Path) -> list[Path]:
