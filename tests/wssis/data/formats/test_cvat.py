@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.wssis.data.formats.mutate import mutated_text
 from wssis.data import rle
 from wssis.data.formats.cvat import read
 from wssis.data.formats.labels import Options
@@ -126,7 +125,3 @@ def test_odd_encodings_and_missing_files(tmp_path: Path) -> None:
             list(read(write(tmp_path, GOOD.replace('"utf-8"', f'"{name}"')), Options()))
     with pytest.raises(InputError, match="cannot be read"):
         list(read(tmp_path / "none.xml", Options()))
-
-
-def test_nothing_but_input_errors(tmp_path: Path) -> None:
-    mutated_text(read, GOOD, ".xml", tmp_path, examples=150)

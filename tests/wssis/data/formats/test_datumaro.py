@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from tests.wssis.data.formats.mutate import mutated_json
 from wssis.data import rle
 from wssis.data.formats.datumaro import read
 from wssis.data.formats.labels import LabelledImage, Options
@@ -118,7 +117,3 @@ def test_other_json_is_refused(tmp_path: Path) -> None:
     for document, problem in (([], "found a list"), ({"images": []}, "'items'"), ({"items": [1]}, "item 0")):
         with pytest.raises(InputError, match=problem):
             images(tmp_path, document)
-
-
-def test_nothing_but_input_errors(tmp_path: Path) -> None:
-    mutated_json(read, GOOD, tmp_path, examples=150)

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.wssis.data.formats.mutate import mutated_json
 from wssis.data import rle
 from wssis.data.formats.labelme import read
 from wssis.data.formats.labels import LabelledImage, Options
@@ -137,7 +136,3 @@ def test_other_json_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=problem):
             images(tmp_path, document)
-
-
-def test_nothing_but_input_errors(tmp_path: Path) -> None:
-    mutated_json(read, GOOD | {"imageData": png(np.zeros((2, 2), dtype=np.uint8))}, tmp_path, examples=150)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.wssis.data.formats.mutate import mutated_json
 from tests.wssis.data.formats.test_rlepack import brush
 from wssis.data import rle
 from wssis.data.formats.labels import LabelledImage, Options
@@ -144,7 +143,3 @@ def test_json_min_and_unclear_images_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match="task 1: expected"):
             images(tmp_path, [{"id": 1, "data": data, "annotations": [{"result": []}]}])
-
-
-def test_nothing_but_input_errors(tmp_path: Path) -> None:
-    mutated_json(read, GOOD, tmp_path, examples=150)
