@@ -15,7 +15,9 @@ from pipelines.params import load_params
 from pipelines.stage import Stage
 from pipelines.stages.prepare import prepare
 from pipelines.stages.split import split
+from tests.wssis.data.formats.seeds import BITMASK, SEEDS, lay_out, picture
 from wssis.data.coco import load_coco
+from wssis.data.formats import READERS
 from wssis.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -209,6 +211,59 @@ def test_wrong_calls_are_one_line(project: Path, capsys: pytest.CaptureFixture[s
     capsys.readouterr()
     assert "at least 3 images" in fails(capsys, "preset", "mine", "--data", "data/mine")
     assert not (project / "params.yaml").exists()
+
+
+# a seed, what of it becomes what (all of it where that is None), and what is said of it
+MALFORMED: dict[str, tuple[bytes | None, bytes, str]] = {
+    "bdd100k": (None, picture(BITMASK + np.uint8(11)), "a.png, instance 2827: expected a category (red)"),
+    "bdd100k scalabel": (b'"x2": 2', b'"x2": -2', "a.json, frame 0, label 1: expected a box2d"),
+    "coco": (b"[0, 0, 2, 0, 2, 2.5", b'["0", 0, 2, 0, 2, 2.5', "a.json, annotation 82445: expected polygons"),
+    "coco-keypoints": (
+        b"[1, 1, 2, 2, 2, 1",
+        b"[1, 1, 3, 2, 2, 1",
+        "a.json, annotation 50: expected v of",
+    ),
+    "csv": (b"3,4,dog", b"3,,dog", "a.csv, line 4: expected a number as y"),
+    "cvat": (b"1.5,2.00;", b"1.5;", "a.xml, line 6, points of image 'a/b.png': expected"),
+    "datumaro": (
+        b"[0, 0, 2, 0, 2, 2, 0, 2]",
+        b"[0, 0, 2, 0, 2]",
+        "a.json, item 'sub/a', annotation 0: expected",
+    ),
+    "dsb2018": (None, picture(np.ones((2, 5), np.uint8)), "a/masks, 0.png: expected the size of"),
+    "imagej": (b"3;3;4;0", b"3;x;4;0", "a.csv, line 3: expected 'x' as a number, found 'x'"),
+    "labelimage": (None, picture(BITMASK), "a_masks.png: expected a label image of one channel, found 4"),
+    "labelme": (b"[[0, 0], [4, 0], [4, 3]]", b"[[0, 0], [4, 0]]", "a.json, shape 0: expected"),
+    "labelstudio": (
+        b'"x": 50, "y": 25',
+        b'"x": "50", "y": 25',
+        "a.json, task 7, annotation 1, result 0: expected",
+    ),
+    "napari": (b"1.5", b"here", "a.csv, line 2: expected 'axis-1' as a number, found 'here'"),
+    "pointsup": (b"[1, 0, 1]", b"[1, 0, 2]", "a.json, annotation 50: expected point_labels of 0 or 1"),
+    "qupath": (b"[1, 2]", b'[1, "2"]', "a.geojson, feature 1: expected 'coordinates' as a number"),
+}
+
+
+def test_a_malformed_file_of_every_format_is_at_hand() -> None:
+    assert {SEEDS[name].kind for name in MALFORMED} == set(READERS)
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_malformed_file_is_one_line_with_file_and_record(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    good = SEEDS[name]
+    path, source, _ = lay_out(good, Path("."))
+    call = ("import", good.kind, str(source), "--images", "images", "--out")
+    assert main([*call, "good"]) == 0
+    old, new, words = MALFORMED[name]
+    path.write_bytes(new if old is None else good.data.replace(old, new))
+    before = sorted(tmp_path.rglob("*"))
+    capsys.readouterr()
+    assert f"wssis: source/{words}" in fails(capsys, *call, "data/mine")
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.skipif(not SHARED_TINY.is_dir(), reason="needs ../shared/data/coco-tiny")
