@@ -27,8 +27,6 @@ TINY = Path(os.environ.get("WSSIS_SHARED", ROOT.parent / "shared")).resolve() / 
 def test_coco_tiny_is_imported_checked_split_and_trained_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("pipelines.importing")
-    pytest.importorskip("pipelines.checking")
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / paths.PRESETS, paths.PRESETS)
 
@@ -46,7 +44,10 @@ def test_coco_tiny_is_imported_checked_split_and_trained_on(
     assert "50" in capsys.readouterr().out
     values = read_yaml(paths.PARAMS)
     values["split"]["strong"] = 0.4
-    values["model"]["pretrained"] = False
+    values["model"] |= {"pretrained": False, "frozen_stages": 4}
+    values["model"] |= {"fpn_channels": 16, "head_channels": 16, "head_depth": 1, "mask_channels": 8}
+    values["resize"]["scale"] = 0.5
+    values["augment"]["crop"] = 96
     values["teacher"]["train"] |= {"iterations": 4, "batch_size": 2, "warmup": 0, "workers": 0}
     write_yaml(paths.PARAMS, values)
     for stage in (prepare, split, teacher):
