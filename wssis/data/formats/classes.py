@@ -23,6 +23,11 @@ class Classes:
         return tuple(Category(number, name) for number, name in enumerate(self.names, 1))
 
 
+def one_line(name: str) -> str:
+    """A class name with one space wherever it has white space, none around it: fit for a line."""
+    return " ".join(name.split())
+
+
 def named(names: Iterable[str]) -> Classes:
     """Classes of labels: by name, so that the order of the labels is of no matter."""
     ordered = tuple(sorted(set(names)))
@@ -50,7 +55,7 @@ def read_classes(path: str | Path) -> Classes:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        source, _, target = (part.strip() for part in line.partition("="))
+        source, _, target = (one_line(part) for part in line.partition("="))
         name = target or source
         if not source or source in meaning or ("=" in line and not target):
             raise InputError(

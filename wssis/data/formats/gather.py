@@ -17,7 +17,7 @@ import numpy as np
 from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, CocoData, ImageRecord
 from wssis.data.formats.batches import in_batches
-from wssis.data.formats.classes import Classes, named
+from wssis.data.formats.classes import Classes, named, one_line
 from wssis.data.formats.embedded import Embedded
 from wssis.data.formats.fit import Fit, Task, fit_all, task_of
 from wssis.data.formats.labels import LabelledImage
@@ -186,7 +186,7 @@ class _Gatherer:
             return
         seen.size = fitted.size
         for label, made in zip(image.labels, fitted.labels, strict=True):
-            name = label.name or self.name
+            name = one_line(label.name) or self.name
             if self.classes is not None and name not in self.classes.meaning:
                 self.unknown.setdefault(name, f"{task.where}, {label.record}")
             item = _Object(name, *made, label.crowd, label.ignore, label.score)

@@ -272,6 +272,14 @@ def test_classes_are_sorted_or_those_of_a_file(folder, tmp_path):
         gather([("f", [LabelledImage("a.png", labels)])], folder, name="thing", classes=read_classes(path))
 
 
+def test_white_space_makes_no_class(folder, tmp_path):
+    labels = (point(1, 1, " big\n cat "), point(2, 2, "big cat"), point(3, 3, " \u2028"))
+    data = gather([("f", [LabelledImage("a.png", labels)])], folder, name="thing").data
+    assert data.class_names == ("big cat", "thing")  # as lines of a file of classes, too
+    save_coco(data, tmp_path / "instances.json")
+    assert load_coco(tmp_path / "instances.json").images == data.images
+
+
 @pytest.mark.parametrize("text", ["", "cat\ncat\n", "=cat\n", "cat=\n"])
 def test_a_wrong_file_of_classes_is_refused(tmp_path, text):
     (tmp_path / "c.txt").write_text(text)
