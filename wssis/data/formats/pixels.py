@@ -6,8 +6,10 @@ Other than `wssis.data.images`, which makes every picture RGB, nothing here scal
 from __future__ import annotations
 
 import io
+import os
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,8 @@ def read_pixels(path: Path, colours: bool = False) -> NDArray[Any]:
         try:
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
                 _check(image, path)
-                return np.array(image.convert("RGBA") if colours and image.mode == "P" else image)
+                with _silent(image.format == "TIFF"):
+                    return np.array(image.convert("RGBA") if colours and image.mode == "P" else image)
         except InputError:
             raise
         except Exception as error:  # decoders raise nearly anything on damaged files
@@ -55,6 +58,25 @@ def read_pixels(path: Path, colours: bool = False) -> NDArray[Any]:
                 where=path,
                 remedy="Save it again as PNG or TIFF of 8, 16 or 32 bits",
             ) from error
+
+
+@contextmanager
+def _silent(wanted: bool) -> Iterator[None]:
+    """Nothing on the process's stderr: libtiff writes there, in lines of its own, what Pillow raises."""
+    try:
+        kept = os.dup(2) if wanted else None
+    except OSError:  # there is no stderr
+        kept = None
+    if kept is None:
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _check(image: Image.Image, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 
 import numpy as np
@@ -124,3 +125,15 @@ def test_a_header_of_absurd_size_is_refused_before_decoding(tmp_path):
     with pytest.raises(InputError) as raised:
         read_pixels(path)
     assert "40000" in str(raised.value) or "bomb" in str(raised.value)
+
+
+def test_libtiff_says_nothing_of_its_own(tmp_path, capfd):
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.arange(4, dtype=np.uint16).reshape(2, 2)).save(path, compression="tiff_lzw")
+    data = bytearray(path.read_bytes())
+    data[8:12] = b"\xff" * 4  # the compressed strip
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"a\.tif: expected a mask"):
+        read_pixels(path)
+    os.write(2, b"heard")
+    assert capfd.readouterr().err == "heard"
