@@ -54,8 +54,11 @@ def import_corrections(
     note |= {"corrections": [*note.get("corrections", []), made], "counts": counts(merged)}
     write_import(folder, merged, note)
     print("\n".join(summary(folder / INSTANCES, note["counts"], found.notices)))
-    drawn = sum(image.corrected and image.strong for image in merged.images)
+    corrected = [image for image in merged.images if image.corrected]
+    weak = [image.file_name for image in corrected if not image.strong]
     print(
-        f"{len(found.data.images)} images corrected now; {drawn} corrected ones are fully drawn, and strong"
+        f"{len(found.data.images)} images corrected now; "
+        f"{len(corrected) - len(weak)} corrected ones are fully drawn, and strong"
+        + (f"; not yet: {', '.join(weak[:3])}{', …' if len(weak) > 3 else ''}" if weak else "")
     )
     renew(folder)

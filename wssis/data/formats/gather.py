@@ -231,6 +231,8 @@ class _Gatherer:
         number = 0
         for key, (file, seen) in enumerate(self.seen.items(), 1):
             objects, seen.objects = self.joined(file, seen), []
+            if not objects:
+                self.notices.add("images without a label, taken to show no object", file)
             size = list(seen.size)
             annotations = []
             for item in objects:

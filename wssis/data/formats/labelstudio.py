@@ -61,6 +61,11 @@ def read(source: Path, options: Options) -> Iterator[LabelledImage]:
                     "expected a task with 'data' and 'annotations', found none (JSON-MIN has none)",
                     "Export as JSON in Label Studio",
                 )
+            if task.has("predictions") and not task.has("annotations"):
+                raise task.error(
+                    "expected a task with 'annotations', found predictions only",
+                    "Import it in Label Studio, submit the task, and export as JSON",
+                )
             annotation = _latest(task)
             if annotation is not None:
                 yield _image(task, annotation)

@@ -171,6 +171,12 @@ def test_polygons_with_parts_and_holes(folder):
     assert np.array_equal(mask, wanted)
 
 
+def test_images_without_a_label_are_told(folder):
+    image, notices = one(folder)
+    assert image.annotations == ()
+    assert notices.lines() == ["images without a label, taken to show no object: 1 (a.png)"]
+
+
 def test_what_reaches_over_the_border_is_cut_and_what_is_far_outside_refused(folder):
     ring = (-20, -5, 10, -5, 10, 10, -20, 10)
     image, notices = one(folder, polygon(ring=ring), polygon(ring=(50, 30, 61, 30, 61, 41.5, 50, 41.5)))

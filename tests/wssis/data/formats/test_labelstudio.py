@@ -143,3 +143,11 @@ def test_json_min_and_unclear_images_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match="task 1: expected"):
             images(tmp_path, [{"id": 1, "data": data, "annotations": [{"result": []}]}])
+
+
+def test_predictions_that_nobody_submitted_are_refused(tmp_path: Path) -> None:
+    task = {"data": GOOD[0]["data"], "predictions": [{"result": []}]}
+    (tmp_path / "e.json").write_text(json.dumps([task]))
+    with pytest.raises(InputError, match=r"e\.json, task 0: .*found predictions only.*submit"):
+        list(read(tmp_path / "e.json", Options()))
+
