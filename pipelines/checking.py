@@ -166,6 +166,18 @@ def said_of_copy(target: Path, changes: list[Change], left: list[Problem]) -> li
         key = change.kind, change.summary
         number[key] = number.get(key, 0) + 1
     lines += [f"  {count:7,}  {KINDS[kind].title}: {done}" for (kind, done), count in number.items()]
+    # A mask of zero area marked nothing; what other labels marked is background from now on.
+    poorer = dict.fromkeys(
+        change.image
+        for change in changes
+        if change.done == "taken out"
+        and change.image
+        and change.record.startswith("annotation")
+        and change.kind != "empty-mask"
+    )
+    if poorer:
+        first = ", ".join(list(poorer)[:3]) + (", …" if len(poorer) > 3 else "")
+        lines.append(f"  Look at images that lost a label (its place is background now): {first}")
     if not changes:
         lines.append("  none")
     for kind, problems in grouped(left).items():

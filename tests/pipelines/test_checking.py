@@ -87,6 +87,7 @@ def test_the_cleaned_copy(data: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert digests(data) == before
     assert "1  points outside the image: moved into the image" in out
     assert "1  points outside the image: taken out" in out
+    assert "Look at images that lost a label" in out
     copy = load_coco("clean/instances.json")
     assert [item.id for image in copy.images for item in image.annotations] == [1, 2, 3, 5]
     assert json.loads(Path("clean/instances.json").read_text())["info"] == {
