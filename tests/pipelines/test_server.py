@@ -335,8 +335,8 @@ def test_a_client_that_sends_too_slowly_is_given_up() -> None:
         serving(Slow(), Limits(seconds=0.3)) as served,
         socket.create_connection(("127.0.0.1", served.port), timeout=30) as connection,
     ):
-        head = ("POST /invocations HTTP/1.1", "Host: localhost", "Content-Type: image/png", "Content-Length: 99", "")
-        connection.sendall("\r\n".join(head).encode() + b"\r\nabc")
+        head = ("POST /invocations HTTP/1.1", "Host: localhost", "Content-Type: image/png")
+        connection.sendall("\r\n".join((*head, "Content-Length: 99", "", "abc")).encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 504")
 
 

@@ -150,4 +150,3 @@ def test_predictions_that_nobody_submitted_are_refused(tmp_path: Path) -> None:
     (tmp_path / "e.json").write_text(json.dumps([task]))
     with pytest.raises(InputError, match=r"e\.json, task 0: .*found predictions only.*submit"):
         list(read(tmp_path / "e.json", Options()))
-
