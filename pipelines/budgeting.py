@@ -15,7 +15,6 @@ from wssis.errors import InputError
 from wssis.files import write_json
 
 LABEL_SETS = 3  # runs with different numbers of masks, below which nothing can be said of the curve's bend
-IMPORTED = "instances.json"
 
 
 def budget(hours: float, out: str | None = None, folder: str | None = None) -> None:
@@ -135,15 +134,15 @@ def stock_at_hand(folder: Path | None) -> tuple[Stock, str]:
     if folder is None and paths.LEDGER.exists():
         return stock_of_splits(), str(paths.LEDGER.parent)
     folder = folder or paths.IMPORTED
-    if not (folder / IMPORTED).exists():
+    if not (folder / paths.INSTANCES).exists():
         raise InputError(
             "expected data/splits or imported data, found neither"
             if folder == paths.IMPORTED
             else "does not exist",
-            where=folder / IMPORTED,
+            where=folder / paths.INSTANCES,
             remedy="`wssis import` your labels, or run `dvc repro split`",
         )
-    rows = counted(folder / IMPORTED)
+    rows = counted(folder / paths.INSTANCES)
     clicked = [row for row in rows if row[1]]
     drawn = [row for row in rows if row[0] and not row[1]]
     stock = Stock(

@@ -22,7 +22,6 @@ from wssis.data.coco_write import portable_folder
 from wssis.errors import InputError
 from wssis.files import write_json
 
-INSTANCES = "instances.json"
 CHANGES = "changes.json"
 
 
@@ -80,10 +79,10 @@ def annotation_file(data: str) -> Path:
         InputError: there is none.
     """
     path = Path(data)
-    file = path / INSTANCES if path.is_dir() else path
+    file = path / paths.INSTANCES if path.is_dir() else path
     if not file.is_file():
         raise InputError(
-            f"expected a folder with {INSTANCES}, or a COCO JSON file, found none",
+            f"expected a folder with {paths.INSTANCES}, or a COCO JSON file, found none",
             where=file if path.is_dir() else path,
             remedy="`wssis import` makes one of what labelling programs export",
         )
@@ -97,7 +96,7 @@ def copy_folder(fix: str, source: Path) -> Path:
         InputError: it has files already.
     """
     folder = Path(fix)
-    if folder.resolve() == source.resolve().parent or (folder / INSTANCES).exists() or folder.is_file():
+    if folder.resolve() == source.resolve().parent or (folder / paths.INSTANCES).exists() or folder.is_file():
         raise InputError(
             "expected a new folder for the cleaned copy, found one with data",
             where=folder,
@@ -146,21 +145,21 @@ def write_copy(
     known = info if isinstance(info, dict) else {}
     copy = {**raw, "info": {**known, "image_dir": portable_folder(folder)}}
     try:
-        write_json(target / INSTANCES, copy)
+        write_json(target / paths.INSTANCES, copy)
     except ValueError as error:
-        raise InputError(f"cannot be written as JSON ({error})", where=target / INSTANCES) from error
+        raise InputError(f"cannot be written as JSON ({error})", where=target / paths.INSTANCES) from error
     write_json(
         target / CHANGES,
         {"changes": as_changes(changes), "left": as_problems(remaining(after.problems))},
         indent=1,
     )
     if not any(KINDS[problem.kind].severity == "error" for problem in after.problems):
-        load_coco(target / INSTANCES)
+        load_coco(target / paths.INSTANCES)
 
 
 def said_of_copy(target: Path, changes: list[Change], left: list[Problem]) -> list[str]:
     """Lines about the cleaned copy."""
-    lines = ["", f"{target / INSTANCES} is the cleaned copy. Changes ({target / CHANGES} lists each):"]
+    lines = ["", f"{target / paths.INSTANCES} is the cleaned copy. Changes ({target / CHANGES} lists each):"]
     number: dict[tuple[str, str], int] = {}
     for change in changes:
         key = change.kind, change.summary

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from pipelines import paths
 from pipelines.importing import (
-    INSTANCES,
     SOURCE,
     check_sources,
     counts,
@@ -39,12 +39,14 @@ def import_corrections(
         InputError: no earlier import, wrong sources, or an image that it has not; nothing is written.
     """
     folder = Path(into)
-    if not (folder / INSTANCES).exists():
+    if not (folder / paths.INSTANCES).exists():
         raise InputError(
-            f"expected {INSTANCES} to correct, found none", where=folder, remedy="Import with --out first"
+            f"expected {paths.INSTANCES} to correct, found none",
+            where=folder,
+            remedy="Import with --out first",
         )
     check_sources(kind, sources)
-    base = load_coco(folder / INSTANCES)
+    base = load_coco(folder / paths.INSTANCES)
     with tempfile.TemporaryDirectory() as unused:
         # What a source embeds is an image that is there already.
         found = read_sources(kind, sources, images or base.image_dir, Path(unused), None, options, replacing)
@@ -53,7 +55,7 @@ def import_corrections(
     made = {**origin(kind, sources, options, replacing, found.notices), "counts": counts(found.data)}
     note |= {"corrections": [*note.get("corrections", []), made], "counts": counts(merged)}
     write_import(folder, merged, note)
-    print("\n".join(summary(folder / INSTANCES, note["counts"], found.notices)))
+    print("\n".join(summary(folder / paths.INSTANCES, note["counts"], found.notices)))
     corrected = [image for image in merged.images if image.corrected]
     weak = [image.file_name for image in corrected if not image.strong]
     print(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import wssis
+from pipelines import paths
 from pipelines.presets import renew
 from wssis.data.coco import CocoData, ImageRecord, save_coco
 from wssis.data.formats import READERS
@@ -27,7 +28,6 @@ from wssis.data.images import image_digest
 from wssis.errors import InputError
 from wssis.files import write_json, write_text
 
-INSTANCES = "instances.json"
 SOURCE = "source.json"
 CLASSES = "classes.txt"
 IMAGES = "images"
@@ -63,10 +63,10 @@ def import_labels(
     options = options or Options()
     folder = Path(out)
     check_sources(kind, sources)
-    if (folder / INSTANCES).exists() and not force:
+    if (folder / paths.INSTANCES).exists() and not force:
         raise InputError(
             "expected a new folder, found an earlier import",
-            where=folder / INSTANCES,
+            where=folder / paths.INSTANCES,
             remedy="Name another --out, replace it with --force, or correct it with --into",
         )
     wanted = read_classes(classes) if classes else None
@@ -83,7 +83,7 @@ def import_labels(
             "counts": counts(data),
         }
         write_import(folder, data, note)
-    print("\n".join(summary(folder / INSTANCES, note["counts"], gathered.notices)))
+    print("\n".join(summary(folder / paths.INSTANCES, note["counts"], gathered.notices)))
     renew(folder)
 
 
@@ -127,7 +127,7 @@ def write_import(folder: Path, data: CocoData, note: dict[str, Any]) -> None:
     """Write the files of an imported folder; instances.json is the last: where it is, everything is."""
     write_text(folder / CLASSES, "".join(f"{name}\n" for name in data.class_names))
     write_json(folder / SOURCE, note, indent=2)
-    save_coco(data, folder / INSTANCES)
+    save_coco(data, folder / paths.INSTANCES)
 
 
 def check_sources(kind: str, sources: Sequence[str]) -> None:

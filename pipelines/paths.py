@@ -77,6 +77,7 @@ REPORT_EXAMPLE = REPORT / "example.png"
 
 # import: a person's data, where no other folder was named
 IMPORTED = Path("data/mine")
+INSTANCES = "instances.json"  # in a folder that `wssis import` wrote
 
 # compare: a cell for each fraction of strong images and seed, and what it came to
 COMPARE_YAML = Path("compare/dvc.yaml")

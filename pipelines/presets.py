@@ -16,7 +16,6 @@ from wssis.data.images import image_digest
 from wssis.errors import InputError
 from wssis.files import write_text
 
-INSTANCES = "instances.json"  # as `wssis import` writes it
 TRAIN = "train.json"
 VAL = "val.json"
 VAL_SHARE = 0.2  # of the images with masks of all their objects, where no other images are given
@@ -54,9 +53,9 @@ def put_in_force(name: str, data: str | None, val: str | None) -> None:
 def own_data(data: Path, val: Path | None) -> dict[str, Any]:
     """Values of params with which the pipeline runs on imported folders; without `val` splits `data`."""
     train = load_coco(_file(data))
-    annotations = data / INSTANCES
+    annotations = data / paths.INSTANCES
     if val is not None:
-        reported, reported_at = load_coco(_file(val)), val / INSTANCES
+        reported, reported_at = load_coco(_file(val)), val / paths.INSTANCES
         if reported.categories != train.categories:
             raise InputError(
                 f"expected the classes of {annotations}, found others",
@@ -133,10 +132,12 @@ def _preset(name: str) -> Path:
 
 
 def _file(folder: Path) -> Path:
-    path = folder / INSTANCES
+    path = folder / paths.INSTANCES
     if not path.exists():
         raise InputError(
-            f"expected {INSTANCES}, found none", where=folder, remedy="Make the folder with `wssis import`"
+            f"expected {paths.INSTANCES}, found none",
+            where=folder,
+            remedy="Make the folder with `wssis import`",
         )
     return path
 

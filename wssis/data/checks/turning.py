@@ -9,9 +9,7 @@ import numpy as np
 from wssis.data import rle as rle_api
 from wssis.data.checks.document import Picture
 from wssis.data.checks.labels import box_of, point_of, rle_of
-
-# EXIF orientation -> whether x, then y, of the upright picture (which swaps the two) runs backwards.
-_BACKWARDS = {5: (False, False), 6: (True, False), 7: (True, True), 8: (False, True)}
+from wssis.data.formats.upright import turn_mask, turn_points
 
 
 def turned(raw: dict[str, Any], picture: Picture, orientation: int) -> dict[str, Any]:
@@ -22,18 +20,19 @@ def turned(raw: dict[str, Any], picture: Picture, orientation: int) -> dict[str,
         picture: with the stored height and width.
         orientation: EXIF's, 5 to 8.
     """
-    back_x, back_y = _BACKWARDS[orientation]
+    size = (picture.height, picture.width)
 
     def place(x: float, y: float) -> tuple[float, float]:
-        return (picture.height - y if back_x else y), (picture.width - x if back_y else x)
+        across, down = turn_points(np.array([[x, y]], dtype=np.float64), size, orientation)[0].tolist()
+        return across, down
 
     record = dict(raw)
     if point := point_of(raw):
         x, y = place(*point)
         # The far edge is no longer inside where it was the near one.
         record["point"] = [
-            min(x, picture.height - 1e-3) if back_x and x >= 0 else x,
-            min(y, picture.width - 1e-3) if back_y and y >= 0 else y,
+            min(x, picture.height - 1e-3) if orientation in (6, 7) and x >= 0 else x,
+            min(y, picture.width - 1e-3) if orientation in (7, 8) and y >= 0 else y,
         ]
     for name in ("box", "bbox"):
         if name in raw and (box := box_of({name: raw[name]})):
@@ -50,9 +49,7 @@ def turned(raw: dict[str, Any], picture: Picture, orientation: int) -> dict[str,
             and rle_api.sound([rle["counts"]], [picture.height * picture.width])[0]
         ):
             return record
-        mask = rle_api.decode([rle], (picture.height, picture.width))[0].numpy().T
-        steps = (slice(None, None, -1 if back_y else 1), slice(None, None, -1 if back_x else 1))
-        record["segmentation"] = rle_api.encode(np.ascontiguousarray(mask[steps])[None])[0]
+        record["segmentation"] = turn_mask(rle, orientation)
     elif isinstance(segmentation, list):
         record["segmentation"] = [_line(part, place) for part in segmentation]
     return record
