@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import os
 import shutil
@@ -17,6 +16,7 @@ from typing import Any
 import wssis
 from pipelines import paths
 from pipelines.presets import renew
+from wssis.collection import uncollected
 from wssis.data.coco import CocoData, ImageRecord, save_coco
 from wssis.data.formats import READERS
 from wssis.data.formats.batches import cores
@@ -98,7 +98,7 @@ def read_sources(
 ) -> Gathered:
     """What annotation files hold, as one data set; images that they hold go to the folder `embedded`."""
     reader = READERS[kind]
-    with _uncollected():
+    with uncollected():
         return gather(
             ((source, reader(Path(source), options)) for source in sources),
             images,
@@ -188,18 +188,6 @@ def summary(path: Path, found: dict[str, Any], notices: Notices) -> list[str]:
         f"{len(classes)} classes: {', '.join(shown)}{', …' if len(classes) > 12 else ''}",
         *(f"note: {line}" for line in notices.lines()),
     ]
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """No garbage collection: nothing here makes cycles, and it would walk over a million labels each time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wssis.collection import uncollected
 from wssis.data import rle as rle_api
 from wssis.data.rle import Rle
 from wssis.instances import Instances
@@ -195,7 +196,8 @@ def load_coco(path: str | Path, image_dir: str | Path | None = None) -> CocoData
     """
     from wssis.data.coco_parse import parse  # which makes this module's records
 
-    return parse(Path(path), None if image_dir is None else str(image_dir))
+    with uncollected():
+        return parse(Path(path), None if image_dir is None else str(image_dir))
 
 
 def save_coco(data: CocoData, path: str | Path) -> None:
@@ -209,4 +211,5 @@ def save_coco(data: CocoData, path: str | Path) -> None:
     """
     from wssis.data.coco_write import write
 
-    write(data, Path(path))
+    with uncollected():
+        write(data, Path(path))

@@ -12,7 +12,7 @@ import orjson
 from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, CocoData
 from wssis.errors import InputError
-from wssis.files import write_text
+from wssis.files import write_bytes
 
 
 def write(data: CocoData, path: Path) -> None:
@@ -37,10 +37,10 @@ def write(data: CocoData, path: Path) -> None:
         "annotations": annotations,
     }
     try:
-        text = orjson.dumps(document).decode()
+        text = orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:  # whole numbers of over 64 bits in `extra`, file names that are no Unicode
-        text = json.dumps(document)
-    write_text(path, text + "\n")
+        text = f"{json.dumps(document)}\n".encode()
+    write_bytes(path, text)
 
 
 def _check_extra(item: Annotation, where: Path) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from wssis.collection import uncollected
 from wssis.data.checks.problems import Problem, shown
 from wssis.data.images import MAX_PIXELS, leaves_folder
 from wssis.errors import InputError
@@ -50,18 +48,6 @@ class Document:
     problems: list[Problem] = field(default_factory=list)
 
 
-@contextmanager
-def without_gc() -> Iterator[None]:
-    """No collection meanwhile: over millions of records it would take longer than the work."""
-    active = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if active:
-            gc.enable()
-
-
 def read_raw(path: Path) -> dict[str, Any]:
     """The JSON object in a file; NaN and Infinity are read as null.
 
@@ -69,7 +55,7 @@ def read_raw(path: Path) -> dict[str, Any]:
         InputError: missing, unreadable, no JSON, or nothing like COCO's instance format.
     """
     try:
-        with without_gc():
+        with uncollected():
             raw = json.loads(path.read_bytes(), parse_constant=lambda name: None)
     except FileNotFoundError:
         raise InputError(

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from wssis.collection import uncollected
 from wssis.data.checks.coverage import Coverage, Levels, survey
-from wssis.data.checks.document import Document, understand, without_gc
+from wssis.data.checks.document import Document, understand
 from wssis.data.checks.doubles import doubled
 from wssis.data.checks.labels import Labels, examine
 from wssis.data.checks.pictures import Files, examine_pictures, listing, start_reading, unlisted
@@ -71,7 +72,7 @@ def check(
         on_step: is told what comes next.
     """
     limits = limits or Limits()
-    with without_gc():
+    with uncollected():
         document = understand(raw)
         names = [picture.file_name for picture in document.pictures]
         known = files or {}
