@@ -10,7 +10,6 @@ This reads the truth of weak images: it reports, and no choice is made on it by 
 import argparse
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -22,13 +21,14 @@ from pipelines.models import load_labeler
 from pipelines.params import load_params, rules_in_force
 from pipelines.stage import Stage, exit_code
 from pipelines.stages.report import as_markdown
+from wssis.blending import blends
 from wssis.calibration import calibration_gap, reliability
 from wssis.data.coco import CocoData
 from wssis.labeler import Labeler
 from wssis.metrics import mask_iou
-from wssis.proposals import CHUNK, Proposals
+from wssis.proposals import Proposals
 from wssis.quality import Array, rank_correlation
-from wssis.rules import blended, confidences, maskness, masks_and_signals
+from wssis.rules import masks_and_signals
 from wssis.settings import PseudoRules
 
 DRAWS = 200
@@ -51,15 +51,11 @@ def signals(given: Proposals, rules: PseudoRules) -> dict[str, torch.Tensor]:
     count = len(given.points)
     views = torch.ones(count) if given.views is None else given.views
     table = {"score": given.score, "views": views, "confidence": found.scores, "quality": signal}
-    parts: dict[str, list[torch.Tensor]] = {"maskness": [], "own_point": [], "agreement": []}
-    alone = PseudoRules(**{**asdict(rules), "own_point": 1.0, "agreement": 0.0})
-    for rows in torch.arange(count).split(CHUNK):
-        blend, agreement = blended(given, rows, rules)
-        parts["maskness"].append(maskness(blend, rules)[0])
-        one = torch.ones(len(rows))
-        parts["own_point"].append(confidences(blend, one, agreement, given, rows, alone))
-        parts["agreement"].append(agreement)
-    return table | {name: torch.cat(values) for name, values in parts.items()}
+    asked = list(blends(given, rules))
+    parts = {"maskness": "maskness", "own_point": "at_point", "agreement": "agreement"}
+    return table | {
+        name: torch.tensor([getattr(blend, part) for blend in asked]) for name, part in parts.items()
+    }
 
 
 def measured(

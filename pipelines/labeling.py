@@ -79,7 +79,7 @@ def labelled(record: ImageRecord, decided: Instances, quality: Sequence[float] |
     assert decided.scores is not None
     assert decided.ids is not None
     given = decided.masks.flatten(1).any(1)
-    masks = torch.where(given[:, None, None], decided.masks, ignore_regions(decided, ~given))
+    masks = decided.masks if given.all() else decided.masks | ignore_regions(decided, ~given)
     columns = (
         decided.ids.tolist(),
         decided.labels.tolist(),

@@ -65,10 +65,10 @@ def paste(crops: Tensor, windows: Tensor, size: tuple[int, int]) -> Tensor:
     return rows @ crops.float() @ columns.transpose(1, 2)
 
 
-def interpolation(start: Tensor, end: Tensor, source: int, target: int) -> Tensor:
-    """(N, target, source) weights of `source` samples, spread from `start` to `end` (N,) pixels, at each of
-    `target` pixels; 0 for pixels whose middle lies outside."""
-    pixels = torch.arange(target, device=start.device) + 0.5
+def interpolation(start: Tensor, end: Tensor, source: int, target: int, first: int = 0) -> Tensor:
+    """(N, target - first, source) weights of `source` samples, spread from `start` to `end` (N,) pixels, at
+    each of the pixels `first` to `target`; 0 for pixels whose middle lies outside."""
+    pixels = torch.arange(first, target, device=start.device) + 0.5
     place = (pixels - start[:, None]) / (end - start)[:, None] * source - 0.5
     inside = (place >= -0.5) & (place <= source - 0.5)
     samples = torch.arange(source, device=start.device)

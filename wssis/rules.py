@@ -10,8 +10,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from wssis.blending import blends
 from wssis.instances import Instances
-from wssis.proposals import CHUNK, Proposals, full_size, pasted
+from wssis.proposals import Proposals
 from wssis.settings import PseudoRules
 
 
@@ -37,29 +38,29 @@ def masks_and_signals(proposals: Proposals, rules: PseudoRules) -> tuple[Instanc
     owner_prob = torch.zeros(size)
     owner = torch.full(size, -1)
     masks = torch.zeros((count, *size), dtype=torch.bool)
-    confidence, sure = torch.zeros(count), torch.zeros(count)
-    area = torch.zeros(count, dtype=torch.int64)
-    for rows in torch.arange(count).split(CHUNK) if count else ():
-        blend, agreement = blended(proposals, rows, rules)
-        masks[rows] = blend > rules.mask_threshold
-        sure[rows], area[rows] = maskness(blend, rules)
-        confidence[rows] = confidences(blend, sure[rows], agreement, proposals, rows, rules)
-        best, index = (blend * masks[rows]).max(0)
-        better = best > owner_prob
-        owner_prob, owner = torch.where(better, best, owner_prob), torch.where(better, rows[index], owner)
-    if rules.exclusive:
-        masks &= owner == torch.arange(count)[:, None, None]
-    kept = masks.flatten(1).sum(1) / area.clamp(min=1)
+    found = list(blends(proposals, rules))
+    for row, blend in enumerate(found):
+        probs, best = blend.probs * blend.mask, owner_prob[blend.window]
+        better = probs > best
+        owner_prob[blend.window] = torch.where(better, probs, best)
+        owner[blend.window] = torch.where(better, row, owner[blend.window])
+    for row, blend in enumerate(found):
+        kept = blend.mask & (owner[blend.window] == row) if rules.exclusive else blend.mask
+        masks[(row, *blend.window)] = kept
+    sure, area, agreement, at_point = (
+        torch.tensor([getattr(blend, name) for blend in found], dtype=torch.float32)
+        for name in ("maskness", "area", "agreement", "at_point")
+    )
     views = torch.ones(count) if proposals.views is None else proposals.views
-    found = Instances(
+    instances = Instances(
         size=size,
         labels=proposals.labels,
         masks=masks,
         points=proposals.points,
-        scores=confidence,
+        scores=confidences(sure, at_point, agreement, rules),
         ids=proposals.ids,
     )
-    return found, signal(sure, views, kept)
+    return instances, signal(sure, views, masks.flatten(1).sum(1) / area.clamp(min=1))
 
 
 def with_drawn(found: Instances, drawn: Instances, rules: PseudoRules) -> Instances:
@@ -99,27 +100,11 @@ def admit(found: Instances, rules: PseudoRules) -> Instances:
     assert found.masks is not None
     assert found.scores is not None
     assert found.points is not None
-    trusted = (found.scores >= rules.min_confidence)[:, None, None]
-    masks = found.masks & trusted
+    doubted = found.scores < rules.min_confidence
+    masks = found.masks & ~doubted[:, None, None] if doubted.any() else found.masks
     missing = ~masks.flatten(1).any(1)
-    regions = (found.masks & ~trusted).any(0) | discs(found.points[missing], found.size, rules.ignore_radius)
+    regions = found.masks[doubted].any(0) | discs(found.points[missing], found.size, rules.ignore_radius)
     return replace(found, masks=masks, ignore=regions & ~masks.any(0))
-
-
-def blended(proposals: Proposals, rows: Tensor, rules: PseudoRules) -> tuple[Tensor, Tensor]:
-    """Probabilities (n, H, W) of rough and refined masks together, and the IoU of the two (n,).
-
-    Where the refined mask is empty the rough one is kept.
-    """
-    rough = full_size(proposals, rows)
-    if proposals.refined is None:
-        return rough, torch.ones(len(rows))
-    refined = pasted(proposals.refined, proposals.windows, proposals.size, rows)
-    hard_rough, hard_refined = rough > rules.mask_threshold, refined > rules.mask_threshold
-    both = (hard_rough & hard_refined).flatten(1).sum(1)
-    either = (hard_rough | hard_refined).flatten(1).sum(1)
-    weight = rules.refined_weight * hard_refined.flatten(1).any(1)[:, None, None]
-    return rough + weight * (refined - rough), both / either.clamp(min=1)
 
 
 def signal(sure: Tensor, views: Tensor, kept: Tensor) -> Tensor:
@@ -133,21 +118,8 @@ def signal(sure: Tensor, views: Tensor, kept: Tensor) -> Tensor:
     return sure * (views * kept).sqrt()
 
 
-def maskness(blend: Tensor, rules: PseudoRules) -> tuple[Tensor, Tensor]:
-    """Mean probability (n,) inside the mask, and the mask's pixels (n,)."""
-    inside = blend > rules.mask_threshold
-    area = inside.flatten(1).sum(1)
-    return (blend * inside).flatten(1).sum(1) / area.clamp(min=1), area
-
-
-def confidences(
-    blend: Tensor, sure: Tensor, agreement: Tensor, proposals: Proposals, rows: Tensor, rules: PseudoRules
-) -> Tensor:
-    """Confidence (n,) in 0..1: maskness x (probability at the point)^a x (agreement of the two masks)^b."""
-    height, width = proposals.size
-    x = proposals.points[rows, 0].long().clamp(0, width - 1)
-    y = proposals.points[rows, 1].long().clamp(0, height - 1)
-    at_point = blend[torch.arange(len(rows)), y, x]
+def confidences(sure: Tensor, at_point: Tensor, agreement: Tensor, rules: PseudoRules) -> Tensor:
+    """Confidence (N,) in 0..1: maskness x (probability at the point)^a x (agreement of the two masks)^b."""
     return sure * at_point**rules.own_point * agreement**rules.agreement
 
 
