@@ -11,6 +11,7 @@ from torch import Tensor
 from wssis.crops import crop_windows, cut, cut_each, point_channels
 from wssis.data.transforms import resize_image, resize_points
 from wssis.instances import Instances
+from wssis.masks import areas
 from wssis.models.refiner import Refiner
 from wssis.models.solov2 import SOLOv2
 from wssis.prompting import prompt
@@ -159,12 +160,13 @@ def rough_masks(
     if len(views) == 1:
         return mean, span, scores, None
     mean = levelled(mean, VIEW_LEVEL)
-    return mean, span, scores, torch.stack([overlap(mask, mean > 0.5) for mask in each]).mean(0)
+    together = mean > 0.5
+    return mean, span, scores, torch.stack([overlap(mask, together) for mask in each]).mean(0)
 
 
 def overlap(first: Tensor, second: Tensor) -> Tensor:
     """IoU (N,) of masks (N, H, W) with their partners; 0 where both are empty."""
-    both, either = ((first & second).flatten(1).sum(1), (first | second).flatten(1).sum(1))
+    both, either = areas(first & second), areas(first | second)
     return both / either.clamp(min=1)
 
 

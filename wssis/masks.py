@@ -29,6 +29,15 @@ def row_column_sums(masks: Tensor) -> tuple[Tensor, Tensor]:
     return rows, columns[:, :width]
 
 
+def areas(masks: Tensor) -> Tensor:
+    """Foreground pixels (N,) int64 of bool masks (N, H, W)."""
+    if masks.numel() == 0:
+        return masks.new_zeros(len(masks), dtype=torch.int64)
+    words = _packed(masks, 8).flatten(1)
+    total: Tensor = sum(part.sum(1).view(torch.uint8).view(-1, 8).sum(1) for part in words.split(255, 1))  # type: ignore[assignment]
+    return total
+
+
 def _packed(masks: Tensor, size: int) -> Tensor:
     """Bool masks (N, H, W) as integers (N, H, ceil(W / size)) of `size` pixels each, zero padded."""
     if masks.shape[2] % size:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wssis.blending import blends
 from wssis.instances import Instances
+from wssis.masks import areas
 from wssis.proposals import Proposals
 from wssis.settings import PseudoRules
 
@@ -60,7 +61,7 @@ def masks_and_signals(proposals: Proposals, rules: PseudoRules) -> tuple[Instanc
         scores=confidences(sure, at_point, agreement, rules),
         ids=proposals.ids,
     )
-    return instances, signal(sure, views, masks.flatten(1).sum(1) / area.clamp(min=1))
+    return instances, signal(sure, views, areas(masks) / area.clamp(min=1))
 
 
 def with_drawn(found: Instances, drawn: Instances, rules: PseudoRules) -> Instances:
