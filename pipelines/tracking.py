@@ -21,6 +21,7 @@ from pipelines import paths
 from pipelines.params import Params, flatten, load_params
 from pipelines.provenance import PROCESS_TAG, dvc_inputs, dvc_process, process_tags, same_process, still_runs
 from pipelines.store import open_store, store_lock, store_uri
+from pipelines.views import TAG, shared_view
 from wssis.errors import InputError
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class MlflowTracker(NullTracker):
         self._waiting: list[Any] = []
         self._written = self._started = time.monotonic()
         self._warned = False
+        self._pictures: dict[str, int] = {}
         self._monitor = _system_monitor(run_id)
 
     def params(self, values: Mapping[str, Any]) -> None:
@@ -115,6 +117,7 @@ class MlflowTracker(NullTracker):
 
     def picture(self, key: str, picture: Tensor, step: int = 0) -> None:
         pixels = picture.permute(1, 2, 0).contiguous().numpy()
+        self._pictures[key] = max(step, self._pictures.get(key, 0))
         self._try(self._client.log_image, self.parent_id or self.run_id, pixels, key=key, step=step)
 
     def child(
@@ -147,6 +150,9 @@ class MlflowTracker(NullTracker):
         self._flush()
         if self._monitor:
             self._monitor.finish()
+        if self._pictures:
+            view = shared_view(self._pictures)
+            self._try(self._client.set_experiment_tag, self._experiment, TAG, view)
         if error:
             self.tags({"wssis.error": error})
         status = "FAILED" if error else "FINISHED"
@@ -215,7 +221,8 @@ def _experiment(client: MlflowClient, name: str) -> str:
         return client.create_experiment(
             name,
             artifact_location=(root / paths.MLRUNS / name).as_uri(),
-            tags={"mlflow.experimentKind": "custom_model_development"},  # else chat pages
+            # Without a kind MLflow shows its pages for chats.
+            tags={"mlflow.experimentKind": "custom_model_development", TAG: shared_view({})},
         )
 
 

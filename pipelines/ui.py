@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines import paths
 from pipelines.store import open_store, store_uri
+from pipelines.views import TAG, links
 from wssis.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,11 +49,19 @@ def become_ui(port: int, read_only: bool) -> None:
         words = ["uvicorn", *address, "--log-level", "warning", "--factory", "pipelines.ui:read_only_app"]
         print(f"ui: http://127.0.0.1:{port}, read only; Ctrl-C ends it")
     else:
-        open_store()
         words = ["mlflow", "ui", *address, "--backend-store-uri", store_uri()]
+    show_links(port)
     os.chdir(root)
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", *words])
+
+
+def show_links(port: int) -> None:
+    """Print where each experiment's runs and pictures are shown."""
+    for experiment in open_store().search_experiments():
+        if TAG in experiment.tags:
+            for what, address in links(f"http://127.0.0.1:{port}", experiment.experiment_id).items():
+                print(f"ui: {experiment.name}, {what}: {address}")
 
 
 def read_only_app() -> ReadOnly:

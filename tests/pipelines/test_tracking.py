@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import psutil
 import pytest
 import torch
 
-from pipelines import paths, provenance, tracking
+from pipelines import paths, provenance, tracking, views
 from pipelines.params import load_params
 from pipelines.store import open_store
 from pipelines.tracking import NullTracker, open_tracker
@@ -140,6 +141,9 @@ def test_stages_of_one_dvc_command_share_a_parent(project: Path, monkeypatch: py
     for child in (first, second):
         assert client.get_run(child.run_id).data.tags["mlflow.parentRunId"] == first.parent_id
     assert len(runs()) == 3
+    tags = client.get_experiment(parent.info.experiment_id).tags
+    (chart,) = json.loads(tags[views.TAG])["compareRunCharts"]
+    assert (chart["imageKeys"], chart["step"]) == (["val 7/teacher"], 2)
     # MLflow's own names of pictures, by which its UI lines them up: key, step.
     kept = sorted(item.path for item in client.list_artifacts(first.parent_id, "images"))
     pictures = [name for name in kept if name.endswith(".png")]

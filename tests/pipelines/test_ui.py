@@ -21,6 +21,7 @@ import pytest
 
 from pipelines import ui
 from pipelines.store import open_store
+from pipelines.views import TAG, shared_view
 from wssis.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +52,16 @@ def test_only_this_machine_reaches_it(project: Path, calls: list[list[str]], rea
     assert words[words.index("--port") + 1] == "5077"
     assert os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     assert ("--backend-store-uri" in words) != read_only
+
+
+def test_links_to_runs_and_pictures_are_printed(
+    project: Path, calls: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = open_store().create_experiment("nuclei", tags={TAG: shared_view({})})
+    ui.become_ui(5077, read_only=False)
+    printed = capsys.readouterr().out
+    assert f"ui: nuclei, runs: http://127.0.0.1:5077/#/experiments/{number}/runs?view" in printed
+    assert "ui: nuclei, pictures: http://" in printed
 
 
 def test_a_store_is_made_to_write_and_not_to_look(
