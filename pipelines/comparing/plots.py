@@ -89,10 +89,16 @@ def draw_sweep(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             )
             for row in [row for row in curve if row["chosen"]]:
                 axes.plot(row["false"], row["missed"], LOOKS[kind][1], color=LOOKS[kind][0], markersize=8)
-                note = f"over {row['threshold']:g}" + (f": AP {row['AP']:.3f}" if row["AP"] != "" else "")
-                place = (6, 6) if kind == "predicted" else (6, -12)
+                note = f"over {row['threshold']:g}" + (f"\nAP {row['AP']:.3f}" if row["AP"] != "" else "")
+                right = kind == "predicted"  # the upper curve: free space is above it, and below the other
                 axes.annotate(
-                    note, (row["false"], row["missed"]), xytext=place, textcoords="offset points", size=8
+                    note,
+                    (row["false"], row["missed"]),
+                    xytext=(6, 4) if right else (-6, -4),
+                    textcoords="offset points",
+                    ha="left" if right else "right",
+                    va="bottom" if right else "top",
+                    size=8,
                 )
         axes.set(
             xlim=(0, 1), ylim=(0, 1), xlabel="share of masks that are false", title=f"{fraction:.0%} strong"
