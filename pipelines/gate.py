@@ -28,6 +28,7 @@ from wssis.data.coco import CocoData
 from wssis.errors import InputError
 from wssis.instances import Instances
 
+NOTHING = "nothing to compare with: no version is in production"
 REGISTERED_AP = "student_AP"
 SAME_AP = 0.01  # by which the AP of one image at a time, here, may differ from that of the stage evaluate
 
@@ -49,8 +50,7 @@ def examine(candidate: Version, production: Version | None, settings: Promote) -
     checks.append(_answered(candidate, answers, own))
     numbers = {"score": own}
     if production is None:
-        nothing = "nothing to compare with: no version is in production"
-        checks += [Check(name, True, nothing) for name in ("gain", "classes")]
+        checks += [Check(name, None, NOTHING) for name in ("gain", "classes")]
         return Verdict(tuple(checks), numbers, answers)
     others = asking.kept(production) or asking.ask(production, val, production.name == LABELER)
     if others.problem:
@@ -93,7 +93,7 @@ def same_signature(candidate: Version, production: Version | None) -> Check:
     try:
         new = candidate.signature
         if production is None:
-            return Check(name, True, "nothing to compare with: no version is in production")
+            return Check(name, None, NOTHING)
         old = production.signature
     except (InputError, OSError, ValueError) as error:
         return Check(name, False, f"cannot be read: {error}")

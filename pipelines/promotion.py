@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from pipelines import paths, versions
 from pipelines.registry import ALIAS
 from pipelines.sections import Promote
-from pipelines.verdict import Verdict
+from pipelines.verdict import OUTCOME, Verdict
 from pipelines.versions import Version
 from wssis.errors import InputError
 from wssis.files import append_line
@@ -73,7 +73,8 @@ def promote(
         say(f"{candidate.uri} against {serving.uri if serving else 'nothing: no version is in production'}")
         verdict = (examine or _gate())(candidate, serving, settings)
         for check in verdict.checks:
-            say(f"  {'passed' if check.passed else 'FAILED'}  {check.name}: {check.found}")
+            outcome = OUTCOME[check.passed]
+            say(f"  {outcome if check.passed is not False else outcome.upper()}  {check.name}: {check.found}")
         event = "promoted" if not verdict.failed else "forced" if force else "refused"
         line = record(event, candidate, serving, why) | judged(verdict, settings)
         if event == "refused":
@@ -214,7 +215,7 @@ def tags(line: dict[str, Any]) -> dict[str, str]:
     found["against"] = str(line["production"] or "")
     found |= {key: str(value) for key, value in line.get("numbers", {}).items()}
     for name, check in line.get("checks", {}).items():
-        found[f"check {name}"] = f"{'passed' if check['passed'] else 'failed'}: {check['found']}"
+        found[f"check {name}"] = f"{OUTCOME[check['passed']]}: {check['found']}"
     return {f"promote/{key}": value for key, value in found.items()}
 
 

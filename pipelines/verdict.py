@@ -9,12 +9,22 @@ if TYPE_CHECKING:  # which needs torch; moving an alias does not
     from pipelines.asking import Answers
 
 
+# Of a check, in words; None: there was nothing to compare with.
+OUTCOME = {True: "passed", False: "failed", None: "not compared"}
+
+
 @dataclass(frozen=True)
 class Check:
-    """One thing that was checked, and what was found, in words."""
+    """One thing that was checked, and what was found, in words.
+
+    Attributes:
+        name: of the check.
+        passed: None where there was nothing to compare with: neither passed nor failed.
+        found: what was.
+    """
 
     name: str
-    passed: bool
+    passed: bool | None
     found: str
 
 
@@ -28,5 +38,5 @@ class Verdict:
 
     @property
     def failed(self) -> tuple[Check, ...]:
-        """The checks that were not passed."""
-        return tuple(check for check in self.checks if not check.passed)
+        """The checks that were made and not passed."""
+        return tuple(check for check in self.checks if check.passed is False)

@@ -52,6 +52,17 @@ def test_the_candidate_goes_into_production_and_the_old_one_is_kept(registered: 
     assert tags["student_AP"] == "0.3"
 
 
+def test_what_was_not_compared_is_said_so(registered: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = Verdict((Check("answers", True, "ok"), Check("gain", None, "nothing to compare with")))
+    go(1, first)
+    assert versions.aliases(NAME)["production"] == 1
+    said = capsys.readouterr().out
+    assert "  passed  answers: ok" in said
+    assert "  not compared  gain: nothing to compare with" in said
+    assert promotion.log()[-1]["checks"]["gain"]["passed"] is None
+    assert versions.find(NAME, 1).tags["promote/check gain"] == "not compared: nothing to compare with"
+
+
 def test_what_is_in_production_already_changes_nothing(
     registered: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
