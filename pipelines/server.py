@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import sys
 import time
 import traceback
@@ -31,6 +30,7 @@ from pipelines import paths, registry
 from pipelines.answers import Model, PointLabeler, Results, Student
 from pipelines.commands import decode_in_force, device, open_labeler
 from pipelines.limits import Limits
+from pipelines.listening import listen
 from pipelines.models import load_predictor
 from pipelines.payload import read_rows
 from wssis.errors import InputError
@@ -270,20 +270,3 @@ def serve(name: str, host: str, port: int, limits: Limits) -> None:
                 file=sys.stderr,
             )
         http_server(model, limits).run([listener])
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens.
-
-    Raises:
-        InputError: the address is taken or not this machine's.
-    """
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except (OSError, OverflowError) as error:
-        raise InputError(
-            f"expected an address to listen on, found that it cannot be ({error})",
-            where=f"--host {host} --port {port}",
-            remedy="Name another port",
-        ) from error

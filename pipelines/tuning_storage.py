@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pipelines import paths
+from pipelines.listening import check_free
 from wssis.errors import InputError
 
 if TYPE_CHECKING:
@@ -165,12 +166,6 @@ def serve_dashboard(place: str | None, port: int) -> None:
             remedy="pip install --constraint constraints.txt --editable '.[dashboard]'",
         ) from error
     storage = open_storage(place)
+    check_free(port)
     print(f"http://127.0.0.1:{port} shows {place or paths.OPTUNA_JOURNAL}; Ctrl+C ends it", flush=True)
-    try:
-        optuna_dashboard.run_server(storage, host="127.0.0.1", port=port)
-    except OSError as error:
-        raise InputError(
-            f"expected a free port, found {port} in use ({error.strerror})",
-            where="wssis tune --dashboard",
-            remedy="Choose another one with --port",
-        ) from error
+    optuna_dashboard.run_server(storage, host="127.0.0.1", port=port)

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pipelines import paths
+from pipelines.listening import check_free
 from pipelines.store import open_store, store_uri
 from pipelines.views import TAG, links
 from wssis.errors import InputError
@@ -35,11 +36,12 @@ def become_ui(port: int, read_only: bool) -> None:
         read_only: refuse every change, in the store and in the files of runs.
 
     Raises:
-        InputError: there is no store to look at (without `read_only` one is made).
+        InputError: there is no store to look at (without `read_only` one is made), or the port is taken.
     """
     # MLflow's own job workers triple memory and start-up and are not needed to look at runs.
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     root = paths.project_root()
+    check_free(port)  # else MLflow's server says it, after seconds and in many lines
     address = ["--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
     if read_only:
         if not (root / paths.STORE).exists():

@@ -24,6 +24,7 @@ from PIL import Image
 from pipelines import server
 from pipelines.answers import Model
 from pipelines.limits import Limits
+from pipelines.listening import listen
 from wssis.data.coco import Category
 from wssis.errors import InputError
 
@@ -68,7 +69,7 @@ class Served:
 @contextmanager
 def serving(model: Model, limits: Limits) -> Iterator[Served]:
     http_server = server.http_server(model, limits)
-    with server.listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=http_server.run, args=([listener],))
         thread.start()
         try:
@@ -348,9 +349,8 @@ def test_more_than_the_limit_are_told_to_come_again() -> None:
         assert served.ask(path="/ping", method="GET") == (200, None)
 
 
-def test_an_address_that_is_taken_is_told_in_one_line() -> None:
-    with server.listen("127.0.0.1", 0) as taken:
+def test_a_taken_port_is_told_before_the_model_is_looked_for() -> None:
+    with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
-        for host, number in (("127.0.0.1", port), ("127.0.0.1", 70_000), ("192.0.2.1", 0), ("no host", 0)):
-            with pytest.raises(InputError, match=f"--host {host} --port {number}"):
-                server.listen(host, number)
+        with pytest.raises(InputError, match=f"another program on port {port}"):
+            server.serve("no/model", "127.0.0.1", port, Limits())

@@ -194,5 +194,5 @@ def test_the_dashboard_shows_the_same_storage_on_this_machine_only(tmp_path: Pat
         for address in addresses - {"127.0.0.1"}:
             if not address.startswith("127."):
                 assert other.connect_ex((address, port))
-    with pytest.raises(InputError, match="in use"):
+    with pytest.raises(InputError, match=f"another program on port {port}"):
         tuning_storage.serve_dashboard(str(journal), port)
