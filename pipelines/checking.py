@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines import paths
 from pipelines.check_screen import screen
-from pipelines.params import load_params
+from pipelines.params import load_sections
 from wssis.data.checks.copying import Change
 from wssis.data.checks.coverage import Levels
 from wssis.data.checks.document import read_raw
@@ -109,7 +109,7 @@ def levels_in_force() -> Levels | None:
     """Level ranges and scale of the project whose folder this is."""
     if not paths.PARAMS.exists():
         return None
-    params = load_params()
+    params = load_sections("model", "resize")
     return Levels(params.model.ranges, params.resize.factor)
 
 

@@ -78,13 +78,13 @@ def report(options: argparse.Namespace) -> None:
 
 def tune(options: argparse.Namespace) -> None:
     """Run trials, or show them."""
-    from pipelines.params import load_params
+    from pipelines.params import load_sections
     from wssis.errors import InputError
 
     if options.dashboard:
         from pipelines.tuning_storage import serve_dashboard
 
-        return serve_dashboard(load_params().optuna.storage, options.port)
+        return serve_dashboard(load_sections("optuna").optuna.storage, options.port)
     if options.study is None or options.workers < 1:
         raise InputError(
             "expected refiner or pseudo, and at least 1 worker",

@@ -13,7 +13,7 @@ import torch
 from pipelines import paths, registry
 from pipelines.labeling import each_image, labelled, predicted_results
 from pipelines.models import load_labeler, load_labeler_folder, load_predictor
-from pipelines.params import load_params, rules_in_force
+from pipelines.params import load_sections, rules_in_force
 from pipelines.pictures import save_picture
 from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, load_coco, save_coco
@@ -101,13 +101,13 @@ def open_labeler(folder: Path) -> tuple[Labeler, tuple[Category, ...]]:
             where=folder,
             remedy="Give the folder models, or models:/wssis-labeler@candidate, or leave out --points",
         )
-    rules = rules_in_force(load_params()) if paths.PARAMS.exists() else PseudoRules()
+    rules = rules_in_force(load_sections("pseudo", "tune_pseudo")) if paths.PARAMS.exists() else PseudoRules()
     return load_labeler(folder / "teacher", folder / "refiner", rules, device())
 
 
 def decode_in_force() -> DecodeSettings | None:
     """Thresholds of the project whose folder this is; a registered model has its own."""
-    return load_params().evaluate.decode if paths.PARAMS.exists() else None
+    return load_sections("evaluate").evaluate.decode if paths.PARAMS.exists() else None
 
 
 def device() -> str:

@@ -101,9 +101,9 @@ def models(options: argparse.Namespace) -> None:
 def promote(options: argparse.Namespace) -> None:
     """Move the alias production to a version that passes the gate."""
     from pipelines import promotion
-    from pipelines.params import load_params
+    from pipelines.params import load_sections
 
-    settings = load_params().promote
+    settings = load_sections("promote").promote
     promotion.promote(options.model, options.version, settings, why=options.why, force=options.force)
 
 

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, create_model
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -25,6 +26,7 @@ from wssis.files import atomic_path
 from wssis.settings import PseudoRules
 
 Kind = TypeVar("Kind", bound=Section)
+SHIPPED = Path(__file__).parent.parent / paths.PRESETS / "shapes.yaml"
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -98,6 +100,22 @@ def load_params(path: str | Path = paths.PARAMS) -> Params:
     return parse(read_yaml(path), Params, where=path)
 
 
+def load_sections(*names: str, path: str | Path = paths.PARAMS) -> Params:
+    """Params of which only these sections are read: what a command has no use for may be missing or wrong.
+
+    So a project whose params.yaml is older than a section can still do whatever does without it.
+
+    Raises:
+        InputError: as `load_params`, in these sections.
+    """
+    values = read_yaml(path)
+    wanted: dict[str, Any] = {name: (Params.model_fields[name].annotation, ...) for name in names}
+    if isinstance(values, Mapping):
+        values = {name: values[name] for name in names if name in values}
+    found = parse(values, create_model(Params.__name__, __base__=Section, **wanted), where=path)
+    return Params.model_construct(**{name: getattr(found, name) for name in names})
+
+
 def rules_in_force(params: Params) -> PseudoRules:
     """Rules for pseudo-labels: those that the stage tune_pseudo wrote; of params with `use_tuned: false`."""
     if not params.tune_pseudo.use_tuned:
@@ -138,8 +156,11 @@ def parse(values: Any, kind: type[Kind], where: str | Path) -> Kind:
 
 def _input_error(error: ValidationError, kind: type[Section], where: str | Path) -> InputError:
     first, *others = error.errors(include_url=False)
-    location = [part for part in first["loc"] if not (isinstance(part, str) and part in _TYPE_NAMES)]
-    key = ".".join(str(part) for part in location)
+    missing = [item["loc"] for item in (first, *others) if item["type"] == "missing"]
+    if first["type"] == "missing":
+        others = others[len(missing) - 1 :]
+    location = _location(first["loc"])
+    key = _key(first["loc"])
     expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     expected = expected[:1].lower() + expected[1:]
     remedy = "Change it in the file, or start again from `wssis preset shapes`"
@@ -149,7 +170,8 @@ def _input_error(error: ValidationError, kind: type[Section], where: str | Path)
         problem = f"expected one of {', '.join(sorted(names))}, found an unknown key"
         remedy = f"Did you mean {close[0]}?" if close else "Remove the key"
     elif first["type"] == "missing":
-        problem, remedy = "expected a value, found none", "Add the key (presets/shapes.yaml shows every key)"
+        key = ", ".join(_key(location) for location in missing)
+        problem, remedy = "expected a value, found none", _lines_to_add(missing)
     elif first["type"] == "value_error":
         problem = expected
     else:
@@ -160,6 +182,42 @@ def _input_error(error: ValidationError, kind: type[Section], where: str | Path)
 
 
 _TYPE_NAMES = {"str", "bool", "int", "float", "Folder"}  # pydantic names the member of a union in `loc`
+
+
+def _location(found: Iterable[Any]) -> list[Any]:
+    return [part for part in found if not (isinstance(part, str) and part in _TYPE_NAMES)]
+
+
+def _key(found: Iterable[Any]) -> str:
+    return ".".join(str(part) for part in _location(found))
+
+
+def _lines_to_add(missing: Sequence[Iterable[Any]]) -> str:
+    """What a file written before these keys were there lacks, each as one line of YAML."""
+    lines = []
+    for location in map(_location, missing):
+        *sections, name = location
+        value = _shipped()
+        for part in location:
+            value = value.get(part) if isinstance(value, Mapping) else None
+        line = f"{name}: {_flow(value)}" if value is not None else str(name)
+        lines.append(f"`{line}`" + (f" under {'.'.join(map(str, sections))}" if sections else ""))
+    return f"Add {', '.join(lines)} (values of presets/{SHIPPED.name}, which says what each is for)"
+
+
+@cache
+def _shipped() -> Any:
+    """Every key and a value for it; nothing where this code lies without its presets."""
+    return read_yaml(SHIPPED) if SHIPPED.exists() else {}
+
+
+def _flow(value: Any) -> str:
+    """Plain values as YAML on one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name}: {_flow(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_flow, value))}]"
+    return value if isinstance(value, str) and value.isidentifier() else json.dumps(value)
 
 
 def _shown(value: Any) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import paths
-from pipelines.params import Params, differences, load_params, parse, parse_yaml, with_values
+from pipelines.params import Params, differences, load_params, load_sections, parse, parse_yaml, with_values
 from wssis.data.coco import CocoData, ImageRecord, load_coco, save_coco
 from wssis.data.images import image_digest
 from wssis.errors import InputError
@@ -86,7 +86,7 @@ def renew(data: Path) -> None:
     """Have params.yaml follow a folder whose labels have changed, if it is the one that is trained on."""
     if not paths.PARAMS.exists():
         return
-    now = load_params().data
+    now = load_sections("data").data
     if now.source != "coco" or now.train is None or now.val is None:
         return
     if Path(now.train.annotations).absolute().parent != data.absolute():

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.params import differences, flatten, load_params, parse, read_yaml, rules_in_force, write_yaml
+from pipelines.params import (
+    differences,
+    flatten,
+    load_params,
+    load_sections,
+    parse,
+    read_yaml,
+    rules_in_force,
+    write_yaml,
+)
 from pipelines.sections import TunedPseudo
 from wssis.errors import InputError
 
@@ -58,6 +67,43 @@ def test_what_does_not_fit_is_one_line(tmp_path: Path, key: str, line: str, word
     assert str(path) in message
     for word in words:
         assert word in message
+
+
+def without(tmp_path: Path, *sections: str) -> Path:
+    """The shipped params as they were before these sections."""
+    text = SHIPPED.read_text()
+    for name in sections:
+        text, count = re.subn(rf"^{name}:.*\n(?: .*\n|\n)*", "", text, flags=re.MULTILINE)
+        assert count == 1
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_the_lines_to_add_are_told_and_are_what_is_missing(tmp_path: Path) -> None:
+    path = without(tmp_path, "promote", "compare", "tracking")
+    with pytest.raises(InputError, match=r"params\.yaml, promote, compare, tracking: .*found none") as caught:
+        load_params(path)
+    lines = re.findall("`([^`]+)`", caught.value.remedy)
+    assert len(lines) == 3
+    path.write_text(path.read_text() + "\n" + "\n".join(lines) + "\n")
+    assert load_params(path) == load_params(SHIPPED)
+    before, after = SHIPPED.read_text().split("\n  decode:")
+    path.write_text(before + after[after.index("\n\n") :])
+    with pytest.raises(InputError, match=r"evaluate\.decode.*`decode: {score_threshold.*}` under evaluate"):
+        load_params(path)
+
+
+def test_a_section_can_be_read_where_others_are_missing_or_wrong(tmp_path: Path) -> None:
+    path = without(tmp_path, "promote", "optuna", "compare")
+    path.write_text(path.read_text().replace("strong: 0.1", "strong: 7"))
+    assert load_sections("evaluate", path=path).evaluate == load_params(SHIPPED).evaluate
+    for name, words in (
+        ("promote", "promote: .*Add `promote: {min_gain: 0.0"),
+        ("split", r"split\.strong.*7"),
+    ):
+        with pytest.raises(InputError, match=words):
+            load_sections(name, path=path)
 
 
 def test_an_int_will_do_for_a_float_and_yaml_1_2_numbers_are_read(tmp_path: Path) -> None:
