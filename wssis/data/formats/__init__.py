@@ -1,8 +1,9 @@
 """What annotation tools export: one reader a format.
 
 A reader is a function of a file or folder and `Options`; it yields a `LabelledImage` for every image that the
-source names. It raises `InputError` that names file and record for anything that it does not understand, and
-nothing else whatever the file holds. Another format is another module and a line in `READERS`.
+source names, and an `Unlabelled` for what it leaves out because nobody has looked at it. It raises `InputError`
+that names file and record for anything that it does not understand, and nothing else whatever the file holds.
+Another format is another module and a line in `READERS`.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from wssis.data.formats import (
     napari,
     qupath,
 )
-from wssis.data.formats.labels import LabelledImage, Options
+from wssis.data.formats.labels import LabelledImage, Options, Unlabelled
 
-Reader = Callable[[Path, Options], Iterator[LabelledImage]]
+Reader = Callable[[Path, Options], Iterator[LabelledImage | Unlabelled]]
 
 READERS: dict[str, Reader] = {
     "bdd100k": bdd100k.read,

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wssis.data import rle as rle_api
-from wssis.data.formats.labels import Label, LabelledImage, Options
+from wssis.data.formats.labels import Label, LabelledImage, Options, Unlabelled
 from wssis.data.formats.pixels import read_foreground
 from wssis.errors import InputError
 
@@ -24,15 +24,20 @@ _LAYOUT = "Lay the folders out as <id>/images/<id>.png and <id>/masks/*.png"
 _LEFT_BEHIND = {"thumbs.db", "desktop.ini"}
 
 
-def read(source: Path, options: Options) -> Iterator[LabelledImage]:
-    """The image of every folder that has `masks`; see the module."""
+def read(source: Path, options: Options) -> Iterator[LabelledImage | Unlabelled]:
+    """The image of every folder that has `masks`, and what has none; see the module."""
     if _is_folder(source / "masks"):
         folders = [source]
     else:
-        folders = [path for path in _inside(source) if _is_folder(path / "masks")]
-    if not folders:
+        folders = [
+            path for path in _inside(source) if any(map(_is_folder, (path / "masks", path / "images")))
+        ]
+    if not any(_is_folder(folder / "masks") for folder in folders):
         raise InputError("expected folders with masks, found none", where=source, remedy=_LAYOUT)
     for folder in folders:
+        if not _is_folder(folder / "masks"):
+            yield Unlabelled("folders without masks, left out", folder.name)
+            continue
         images = [path for path in _inside(folder / "images") if path.is_file()]
         if len(images) != 1:
             raise InputError(

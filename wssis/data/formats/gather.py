@@ -20,12 +20,12 @@ from wssis.data.formats.batches import in_batches
 from wssis.data.formats.classes import Classes, named, one_line
 from wssis.data.formats.embedded import Embedded
 from wssis.data.formats.fit import Fit, Task, fit_all, task_of
-from wssis.data.formats.labels import LabelledImage
+from wssis.data.formats.labels import LabelledImage, Unlabelled
 from wssis.data.formats.locate import Locator
 from wssis.data.formats.notices import Notices
 from wssis.errors import InputError
 
-Sources = Iterable[tuple[str, Iterable[LabelledImage]]]
+Sources = Iterable[tuple[str, Iterable[LabelledImage | Unlabelled]]]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def gather(
     """One data set of what readers return.
 
     Args:
-        sources: annotation files and the images that they speak of.
+        sources: annotation files and the images that they speak of; `Unlabelled` ones are only counted.
         images: folder of the image files; None: the annotation files hold them.
         classes: classes and their order; None: those that the labels name, sorted.
         name: class of labels that have none.
@@ -124,7 +124,11 @@ class _Gatherer:
             )
         self.check_classes()
         if not self.seen:
-            raise InputError("expected images, found none", where=", ".join(self.paths))
+            raise InputError(
+                "expected images, found none",
+                where=", ".join(self.paths),
+                remedy="; ".join(self.notices.lines()),
+            )
         return Gathered(self.data(), self.notices)
 
     def found(self, sources: Sources) -> Iterator[tuple[Task, int, LabelledImage]]:
@@ -133,6 +137,9 @@ class _Gatherer:
         for source, (path, images) in enumerate(sources):
             self.paths.append(path)
             for image in images:
+                if isinstance(image, Unlabelled):
+                    self.notices.add(image.what, image.record)
+                    continue
                 where = image.where or path
                 try:
                     file = self.file(image, where)

@@ -76,6 +76,19 @@ class LabelledImage:
 
 
 @dataclass(frozen=True, slots=True)
+class Unlabelled:
+    """What a source holds of an image that nobody has looked at: no image of the data set.
+
+    Attributes:
+        what: is left out and why, for many of the kind.
+        record: what a person knows it by.
+    """
+
+    what: str
+    record: str
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """What a person may have to say beside the file.
 

@@ -36,7 +36,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from wssis.data.formats.fields import EXPORT_AGAIN, Record, files, load_json
-from wssis.data.formats.labels import Label, LabelledImage, Options, Part
+from wssis.data.formats.labels import Label, LabelledImage, Options, Part, Unlabelled
 from wssis.data.formats.rlepack import decode_alpha
 from wssis.data.formats.shapes import ellipse, placed, turned_box
 
@@ -49,7 +49,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", "
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
 
 
-def read(source: Path, options: Options) -> Iterator[LabelledImage]:
+def read(source: Path, options: Options) -> Iterator[LabelledImage | Unlabelled]:
     """Images and labels of Label Studio's JSON; see the module's text."""
     for path in files(source, ".json"):
         document = load_json(path)
@@ -67,7 +67,9 @@ def read(source: Path, options: Options) -> Iterator[LabelledImage]:
                     "Import it in Label Studio, submit the task, and export as JSON",
                 )
             annotation = _latest(task)
-            if annotation is not None:
+            if annotation is None:
+                yield Unlabelled("tasks that nobody has submitted, left out", task.record)
+            else:
                 yield _image(task, annotation)
 
 

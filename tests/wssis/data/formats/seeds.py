@@ -69,7 +69,8 @@ def lay_out(seed: Seed, folder: Path) -> tuple[Path, Path, Path]:
     path = seed.write(folder / "source")
     source = folder / "source" if seed.folder else path
     (folder / "images").mkdir()
-    write_images(READERS[seed.kind](source, Options()), folder / "images")
+    named = [one for one in READERS[seed.kind](source, Options()) if isinstance(one, LabelledImage)]
+    write_images(named, folder / "images")
     return path, source, folder / "images"
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from wssis.data import rle
 from wssis.data.coco import load_coco
 from wssis.data.formats import dsb2018, labelimage
-from wssis.data.formats.labels import Options
+from wssis.data.formats.labels import Options, Unlabelled
 from wssis.errors import InputError
 
 OPTIONS = Options(name="nucleus")
@@ -38,7 +38,8 @@ def test_masks_may_overlap_be_empty_and_rgba(tmp_path):
     (tmp_path / "unlabelled" / "images").mkdir(parents=True)
     (tmp_path / "stage1_labels.csv").write_text("ImageId,EncodedPixels\n")
     (tmp_path / "b" / "masks" / ".DS_Store").write_bytes(b"\0")
-    empty, image = dsb2018.read(tmp_path, OPTIONS)
+    empty, image, left_out = dsb2018.read(tmp_path, OPTIONS)
+    assert left_out == Unlabelled("folders without masks, left out", "unlabelled")
     assert (empty.file, empty.labels) == ("a/images/a.png", ())
     assert (image.file, image.size, image.where) == ("b/images/b.png", (4, 5), str(tmp_path / "b" / "masks"))
     masks = rle.decode([label.rle for label in image.labels], (4, 5)).numpy()

@@ -12,7 +12,7 @@ from wssis.data import rle as rle_api
 from wssis.data.coco import load_coco, save_coco
 from wssis.data.formats.classes import read_classes
 from wssis.data.formats.gather import gather
-from wssis.data.formats.labels import Label, LabelledImage, Part
+from wssis.data.formats.labels import Label, LabelledImage, Part, Unlabelled
 from wssis.errors import InputError
 
 H, W = 40, 60
@@ -175,6 +175,15 @@ def test_images_without_a_label_are_told(folder):
     image, notices = one(folder)
     assert image.annotations == ()
     assert notices.lines() == ["images without a label, taken to show no object: 1 (a.png)"]
+
+
+def test_what_nobody_has_looked_at_is_counted_and_named(folder):
+    left_out = [Unlabelled("tasks, left out", f"task {number}") for number in range(5)]
+    found = gather([("f.json", [*left_out, LabelledImage("a.png", (point(1, 2),))])], folder)
+    assert [image.file_name for image in found.data.images] == ["a.png"]
+    assert found.notices.lines() == ["tasks, left out: 5 (task 0; task 1; task 2; …)"]
+    with pytest.raises(InputError, match=r"found none\. tasks, left out: 5 \(task 0;"):
+        gather([("f.json", left_out)], folder)
 
 
 def test_what_reaches_over_the_border_is_cut_and_what_is_far_outside_refused(folder):

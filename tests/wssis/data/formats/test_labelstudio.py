@@ -12,7 +12,7 @@ import pytest
 
 from tests.wssis.data.formats.test_rlepack import brush
 from wssis.data import rle
-from wssis.data.formats.labels import LabelledImage, Options
+from wssis.data.formats.labels import LabelledImage, Options, Unlabelled
 from wssis.data.formats.labelstudio import read
 from wssis.errors import InputError
 
@@ -62,7 +62,13 @@ GOOD: list[dict[str, Any]] = [
 def images(folder: Path, document: Any = GOOD) -> list[LabelledImage]:
     path = folder / "export.json"
     path.write_text(json.dumps(document), encoding="utf-8")
-    return list(read(path, Options()))
+    return [image for image in read(path, Options()) if isinstance(image, LabelledImage)]
+
+
+def test_tasks_that_nobody_submitted_are_left_out_and_named(tmp_path: Path) -> None:
+    (tmp_path / "export.json").write_text(json.dumps(GOOD), encoding="utf-8")
+    found = [one for one in read(tmp_path / "export.json", Options()) if isinstance(one, Unlabelled)]
+    assert [one.record for one in found] == ["task 9", "task 10"]
 
 
 def test_reads_every_type_of_the_newest_annotation(tmp_path: Path) -> None:
