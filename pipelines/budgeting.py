@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pipelines import paths
 from pipelines.measurements import own_measurements
@@ -142,24 +144,37 @@ def stock_at_hand(folder: Path | None) -> tuple[Stock, str]:
             where=folder / paths.INSTANCES,
             remedy="`wssis import` your labels, or run `dvc repro split`",
         )
-    rows = counted(folder / paths.INSTANCES)
-    clicked = [row for row in rows if row[1]]
-    drawn = [row for row in rows if row[0] and not row[1]]
-    stock = Stock(
-        unlabelled=len(rows) - len(clicked) - len(drawn),
+    return stock_of_import(folder / paths.INSTANCES), str(folder)
+
+
+def stock_of_import(path: Path) -> Stock:
+    """Images and labels of imported data; unlabelled are the image files that it does not list."""
+    from wssis.data.checks.pictures import listing  # with torch, which data/splits does not need
+    from wssis.data.coco import image_kind
+
+    document = read_plain(path)
+    rows, info = counted(document, path), document.get("info")
+    folder = str(info.get("image_dir") or "") if isinstance(info, dict) else ""
+    listed = {os.path.normpath(str(image.get("file_name"))) for image in document["images"]}
+    clicked = [row for row in rows if image_kind(sum(row), row[0]) in ("weak", "mixed")]
+    return Stock(
+        unlabelled=len(listing(folder) - listed) if folder else 0,
         clicked=len(clicked),
-        drawn=len(drawn),
+        drawn=len(rows) - len(clicked),
         points=sum(row[1] for row in rows),
         masks=sum(row[0] for row in rows),
     )
-    return stock, str(folder)
 
 
 def stock_of_splits() -> Stock:
     """Images and labels of the project, as `split` wrote them."""
-    drawn = counted(paths.STRONG) + counted(paths.HOLDOUT)
-    clicked = counted(paths.POINTS)
-    also = sum(row[0] for row in counted(paths.DRAWN)) if paths.DRAWN.exists() else 0
+
+    def counted_in(path: Path) -> list[tuple[int, int]]:
+        return counted(read_plain(path), path)
+
+    drawn = counted_in(paths.STRONG) + counted_in(paths.HOLDOUT)
+    clicked = counted_in(paths.POINTS)
+    also = sum(row[0] for row in counted_in(paths.DRAWN)) if paths.DRAWN.exists() else 0
     return Stock(
         unlabelled=len(json.loads(paths.LEDGER.read_text())["unlabelled"]),
         clicked=len(clicked),
@@ -169,19 +184,30 @@ def stock_of_splits() -> Stock:
     )
 
 
-def counted(path: Path) -> list[tuple[int, int]]:
-    """Masks and points without one of each image, crowds and ignore regions left out.
-
-    Read as plain JSON: masks need no decoding to be counted.
-    """
+def read_plain(path: Path) -> dict[str, Any]:
+    """COCO JSON as plain values: masks need no decoding to be counted."""
     try:
         document = json.loads(path.read_bytes())
+        if not isinstance(document["images"], list):
+            raise TypeError("images")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _no_coco(path, error) from error
+    return dict(document)
+
+
+def counted(document: Mapping[str, Any], path: Path) -> list[tuple[int, int]]:
+    """Masks and points without one of each image, crowds and ignore regions left out."""
+    try:
         counts = {image["id"]: [0, 0] for image in document["images"]}
         for item in document["annotations"]:
             if not (item.get("iscrowd") or item.get("ignore")):
                 counts[item["image_id"]][0 if item.get("segmentation") else 1] += 1
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"expected COCO JSON ({error!r})", where=path, remedy="`wssis check` says what is wrong"
-        ) from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _no_coco(path, error) from error
     return [(masks, points) for masks, points in counts.values()]
+
+
+def _no_coco(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"expected COCO JSON ({error!r})", where=path, remedy="`wssis check` says what is wrong"
+    )

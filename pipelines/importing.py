@@ -17,7 +17,7 @@ import wssis
 from pipelines import paths
 from pipelines.presets import renew
 from wssis.collection import uncollected
-from wssis.data.coco import CocoData, ImageRecord, save_coco
+from wssis.data.coco import IMAGE_KINDS, CocoData, save_coco
 from wssis.data.formats import READERS
 from wssis.data.formats.batches import cores
 from wssis.data.formats.classes import Classes, read_classes
@@ -148,17 +148,9 @@ def check_sources(kind: str, sources: Sequence[str]) -> None:
         raise InputError("expected each source once", where=twice[0], remedy="Name it once")
 
 
-def image_kind(image: ImageRecord) -> str:
-    """`strong`: every object has a mask; `weak`: none has; `mixed`; `empty`: no object."""
-    masks = sum(item.rle is not None for item in image.objects)
-    if not image.objects:
-        return "empty"
-    return "strong" if masks == len(image.objects) else "mixed" if masks else "weak"
-
-
 def counts(data: CocoData) -> dict[str, Any]:
     """Images and labels by kind, objects by class."""
-    kinds = Counter(image_kind(image) for image in data.images)
+    kinds = Counter(image.kind for image in data.images)
     classes = data.class_names
     labels: Counter[str] = Counter()
     names: Counter[str] = Counter()
@@ -171,7 +163,7 @@ def counts(data: CocoData) -> dict[str, Any]:
             labels[kind] += 1
             names[classes[item.label]] += 1
     return {
-        "images": {"all": len(data.images)} | {k: kinds[k] for k in ("strong", "weak", "mixed", "empty")},
+        "images": {"all": len(data.images)} | {k: kinds[k] for k in IMAGE_KINDS},
         "labels": {kind: labels[kind] for kind in ("masks", "points", "boxes", "regions")},
         "classes": {name: names[name] for name in classes},
     }
@@ -182,8 +174,7 @@ def summary(path: Path, found: dict[str, Any], notices: Notices) -> list[str]:
     images, labels, classes = found["images"], found["labels"], found["classes"]
     shown = [f"{name} {count}" for name, count in list(classes.items())[:12]]
     return [
-        f"{path}: {images['all']} images, "
-        + ", ".join(f"{images[kind]} {kind}" for kind in ("strong", "weak", "mixed", "empty")),
+        f"{path}: {images['all']} images, " + ", ".join(f"{images[kind]} {kind}" for kind in IMAGE_KINDS),
         "labels: " + ", ".join(f"{count} {kind}" for kind, count in labels.items()),
         f"{len(classes)} classes: {', '.join(shown)}{', …' if len(classes) > 12 else ''}",
         *(f"note: {line}" for line in notices.lines()),

@@ -21,8 +21,8 @@ TRUE = Curve(top=0.6, drop=1.2, power=0.5, half=60)
 OBJECTS = 1000
 
 
-def manifest(drawn: int, clicked: int, unlabelled: int, mixed: int = 0) -> dict:
-    """instances.json of images with two objects each."""
+def manifest(drawn: int, clicked: int, empty: int, mixed: int = 0) -> dict:
+    """instances.json of images with two objects each, and of some that show none."""
     mask, point = {"segmentation": [[0, 0, 9, 0, 9, 9]]}, {"point": [1, 1]}
     kinds = [(mask, mask)] * drawn + [(point, point)] * clicked + [(mask, point)] * mixed
     items = [
@@ -31,15 +31,23 @@ def manifest(drawn: int, clicked: int, unlabelled: int, mixed: int = 0) -> dict:
         for k, kind in enumerate(pair)
     ]
     items.append({"id": 9999, "image_id": 0, "category_id": 1, **mask, "iscrowd": 1})
-    images = [{"id": n} for n in range(len(kinds) + unlabelled)]
-    return {"images": images, "annotations": items, "categories": [{"id": 1, "name": "a"}]}
+    images = [{"id": n, "file_name": f"{n}.png"} for n in range(len(kinds) + empty)]
+    return {
+        "info": {"image_dir": "images"},
+        "images": images,
+        "annotations": items,
+        "categories": [{"id": 1, "name": "a"}],
+    }
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    write_json(paths.IMPORTED / "instances.json", manifest(5, 20, 40, mixed=3))
+    write_json(paths.IMPORTED / "instances.json", manifest(5, 20, 0, mixed=3))
+    Path("images").mkdir()
+    for number in range(68):  # 40 more than are listed: nobody has looked at these
+        Path(f"images/{number}.png").touch()
     paths.PREPARED_VAL.parent.mkdir(parents=True)
     paths.PREPARED_VAL.write_text("{}")
     return tmp_path
@@ -91,6 +99,14 @@ def test_without_runs_the_papers_table_is_used_and_said(
     assert not (project / paths.STORE).exists()  # asking makes nothing
     assert advised("--hours", "0")["advice"]["ap"] == found["advice"]["ap_now"]
     assert "not enough to label one image" in capsys.readouterr().out
+
+
+def test_an_image_listed_without_a_label_shows_no_object(project: Path) -> None:
+    """As `wssis import`, `wssis check` and `split` take it; unlabelled is what is not listed."""
+    write_json(paths.IMPORTED / "instances.json", manifest(5, 20, 7, mixed=3))
+    stock = advised("--hours", "2")["stock"]
+    assert (stock["drawn"], stock["clicked"], stock["unlabelled"]) == (12, 23, 33)
+    assert stock["objects_per_image"] == pytest.approx(56 / 35)
 
 
 def test_own_runs_make_the_curve_once_there_are_enough(

@@ -20,6 +20,20 @@ from wssis.data import rle as rle_api
 from wssis.data.rle import Rle
 from wssis.instances import Instances
 
+IMAGE_KINDS = ("strong", "weak", "mixed", "empty")
+
+
+def image_kind(objects: int, masks: int) -> str:
+    """What an image of a data set is, by its objects and those of them that have a mask.
+
+    `strong`: all have one; `weak`: none; `mixed`: some; `empty`: it shows no object. Whoever lists an image
+    has looked at it: without annotations (or with crowds and ignore regions only) it is `empty`. What nobody
+    has looked at is not listed. (With a points file beside the data, `split` goes by that; see there.)
+    """
+    if not objects:
+        return "empty"
+    return "strong" if masks == objects else "mixed" if masks else "weak"
+
 
 @dataclass(frozen=True, slots=True)
 class Category:
@@ -92,6 +106,11 @@ class ImageRecord:
     def strong(self) -> bool:
         """Whether every object has a mask (true of an image without objects)."""
         return all(item.rle is not None for item in self.objects)
+
+    @property
+    def kind(self) -> str:
+        """See `image_kind`."""
+        return image_kind(len(self.objects), sum(item.rle is not None for item in self.objects))
 
     def instances(self, with_masks: bool = True) -> Instances:
         """The objects as tensors, in the order of the annotations; `ids` says which row is which.

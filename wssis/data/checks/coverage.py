@@ -12,9 +12,9 @@ import numpy as np
 from wssis.data.checks.document import Document
 from wssis.data.checks.labels import Labels
 from wssis.data.checks.problems import Limits, Problem
+from wssis.data.coco import IMAGE_KINDS, image_kind
 
 BOUNDS = (4, 8, 16, 32, 64, 128, 256, 512)  # of the size distribution, in pixels
-STATES = ("empty", "weak", "mixed", "strong")
 
 
 @dataclass(frozen=True)
@@ -43,18 +43,18 @@ class Coverage:
 def survey(document: Document, labels: Labels, limits: Limits, levels: Levels | None) -> Coverage:
     """Count everything.
 
-    An object is an annotation that is neither a crowd nor an ignore region. An image is strong if all its
-    objects have a mask, weak if none has, mixed if some have, empty without objects.
+    An object is an annotation that is neither a crowd nor an ignore region; for kinds of images see
+    `wssis.data.coco.image_kind`.
     """
     images = len(document.pictures)
     objects = ~labels.ignored
     pointed = ~np.isnan(labels.point[:, 0])
     of_image = np.bincount(labels.picture[objects], minlength=images)
     masks = np.bincount(labels.picture[objects & labels.masked], minlength=images)
-    state = np.select([of_image == 0, masks == 0, masks < of_image], [0, 1, 2], 3)
+    state = np.array([IMAGE_KINDS.index(image_kind(n, m)) for n, m in zip(of_image, masks, strict=True)], int)
     counts = {
         "images": images,
-        **{name: int((state == number).sum()) for number, name in reversed(list(enumerate(STATES)))},
+        **{name: int((state == number).sum()) for number, name in enumerate(IMAGE_KINDS)},
         "objects": int(objects.sum()),
         "masks": int((objects & labels.masked).sum()),
         "points": int((objects & pointed).sum()),
@@ -78,7 +78,7 @@ def _classes(document: Document, labels: Labels, objects: Any, state: Any) -> li
         "objects": count(objects),
         "masks": count(objects & labels.masked),
         "points_only": count(objects & ~labels.masked & ~np.isnan(labels.point[:, 0])),
-        "objects_in_strong": count(objects & (state[labels.picture] == STATES.index("strong"))),
+        "objects_in_strong": count(objects & (state[labels.picture] == IMAGE_KINDS.index("strong"))),
     }
     rows = zip(document.names, *columns.values(), strict=True)
     return [dict(zip(("name", *columns), row, strict=True)) for row in rows]

@@ -1,9 +1,9 @@
 """What annotation tools export: one reader a format.
 
 A reader is a function of a file or folder and `Options`; it yields a `LabelledImage` for every image that the
-source names, and an `Unlabelled` for what it leaves out because nobody has looked at it. It raises `InputError`
-that names file and record for anything that it does not understand, and nothing else whatever the file holds.
-Another format is another module and a line in `READERS`.
+source names, and an `Unlabelled` for what it leaves out because nobody has looked at it. It raises
+`InputError` that names file and record for anything that it does not understand, and nothing else whatever
+the file holds. Another format is another module and a line in `READERS`.
 """
 
 from __future__ import annotations
