@@ -18,7 +18,7 @@ from pipelines.importing import (
     summary,
     write_import,
 )
-from pipelines.presets import renew
+from pipelines.presets import check_renewal, renew
 from wssis.data.coco import load_coco
 from wssis.data.formats.labels import Options
 from wssis.data.merge import merge
@@ -36,7 +36,8 @@ def import_corrections(
         into: folder of the earlier import.
 
     Raises:
-        InputError: no earlier import, wrong sources, or an image that it has not; nothing is written.
+        InputError: no earlier import, wrong sources, an image that it has not, or labels that the pipeline
+            could not use; nothing is written.
     """
     folder = Path(into)
     if not (folder / paths.INSTANCES).exists():
@@ -51,6 +52,7 @@ def import_corrections(
         # What a source embeds is an image that is there already.
         found = read_sources(kind, sources, images or base.image_dir, Path(unused), None, options, replacing)
     merged = merge(base, replace(found.data, path=Path(sources[0])))
+    check_renewal(folder, merged)
     note = json.loads((folder / SOURCE).read_text()) if (folder / SOURCE).exists() else {}
     made = {**origin(kind, sources, options, replacing, found.notices), "counts": counts(found.data)}
     note |= {"corrections": [*note.get("corrections", []), made], "counts": counts(merged)}

@@ -15,7 +15,7 @@ from typing import Any
 
 import wssis
 from pipelines import paths
-from pipelines.presets import renew
+from pipelines.presets import check_renewal, renew
 from wssis.collection import uncollected
 from wssis.data.coco import IMAGE_KINDS, CocoData, save_coco
 from wssis.data.formats import READERS
@@ -58,7 +58,8 @@ def import_labels(
         replacing: whether a later source's labels of an image replace those of earlier ones.
 
     Raises:
-        InputError: unknown format, wrong sources or images, or an earlier import in OUT; nothing is written.
+        InputError: unknown format, wrong sources or images, an earlier import in OUT, or labels that a
+            pipeline which is trained on OUT could not use; nothing is written.
     """
     options = options or Options()
     folder = Path(out)
@@ -73,6 +74,7 @@ def import_labels(
     with _temporary(folder.absolute().parent) as temporary:
         gathered = read_sources(kind, sources, images, temporary / IMAGES, wanted, options, replacing)
         data = gathered.data
+        check_renewal(folder, data)
         if images is None:
             data = replace(data, image_dir=str(folder / IMAGES))
             _replace_folder(temporary / IMAGES, folder / IMAGES)

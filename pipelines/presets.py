@@ -55,13 +55,7 @@ def own_data(data: Path, val: Path | None) -> dict[str, Any]:
     train = load_coco(_file(data))
     annotations = data / paths.INSTANCES
     if val is not None:
-        reported, reported_at = load_coco(_file(val)), val / paths.INSTANCES
-        if reported.categories != train.categories:
-            raise InputError(
-                f"expected the classes of {annotations}, found others",
-                where=reported_at,
-                remedy=f"Import it with --classes {data / 'classes.txt'}",
-            )
+        reported, reported_at = reported_on(val, train, annotations), val / paths.INSTANCES
     else:
         chosen = held_for_val(train)
         annotations, reported_at = data / TRAIN, data / VAL
@@ -82,17 +76,50 @@ def own_data(data: Path, val: Path | None) -> dict[str, Any]:
     }
 
 
-def renew(data: Path) -> None:
-    """Have params.yaml follow a folder whose labels have changed, if it is the one that is trained on."""
+def reported_on(val: Path, train: CocoData, annotations: Path) -> CocoData:
+    """The imported folder to report on, which has the classes of `train`, the data in `annotations`."""
+    reported = load_coco(_file(val))
+    if reported.categories != train.categories:
+        raise InputError(
+            f"expected the classes of {annotations}, found others",
+            where=val / paths.INSTANCES,
+            remedy=f"Import it with --classes {annotations.parent / 'classes.txt'}",
+        )
+    return reported
+
+
+def check_renewal(data: Path, labels: CocoData) -> None:
+    """Raise whatever keeps params.yaml from following a folder, before `labels` are written there.
+
+    Raises:
+        InputError: params.yaml is wrong, or a pipeline that is trained on the folder could not use them.
+    """
+    used, val = trained_on(data)
+    if used and val is None:
+        held_for_val(replace(labels, path=data / paths.INSTANCES))
+    elif used and val is not None:
+        reported_on(val, labels, data / paths.INSTANCES)
+
+
+def trained_on(data: Path) -> tuple[bool, Path | None]:
+    """Whether params.yaml trains on an imported folder, and the other folder, if any, that it reports on."""
     if not paths.PARAMS.exists():
-        return
+        return False, None
     now = load_sections("data").data
     if now.source != "coco" or now.train is None or now.val is None:
-        return
+        return False, None
     if Path(now.train.annotations).absolute().parent != data.absolute():
-        return
+        return False, None
     val = Path(now.val.annotations).parent
-    values = own_data(data, None if val.absolute() == data.absolute() else val)
+    return True, None if val.absolute() == data.absolute() else val
+
+
+def renew(data: Path) -> None:
+    """Have params.yaml follow a folder whose labels have changed, if it is the one that is trained on."""
+    used, val = trained_on(data)
+    if not used:
+        return
+    values = own_data(data, val)
     kept = {name: value for name, value in values.items() if name.startswith("data.")}
     write_text(paths.PARAMS, with_values(paths.PARAMS, kept))
     print(f"{paths.PARAMS} has the new labels. `dvc repro` runs what depends on them.")

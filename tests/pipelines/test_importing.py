@@ -100,6 +100,30 @@ def test_masks_and_clicks_make_one_data_set_that_the_pipeline_reads(
     assert sum(len(image.annotations) for image in parts[2].images) == 7
 
 
+def test_an_import_that_params_cannot_follow_writes_nothing(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    imported("coco", "drawn.json", "--out", "data/mine")
+    assert main(["preset", "mine", "--data", "data/mine"]) == 0
+    capsys.readouterr()
+    again = ("import", "csv", "clicks.csv", "--images", "pictures", "--out", "data/mine", "--force")
+
+    def everything() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in project.rglob("*") if path.is_file()}
+
+    before = everything()
+    # Nothing would be left to report on.
+    assert "data/mine/instances.json: expected at least 3 images with masks" in fails(capsys, *again)
+    assert everything() == before
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("source: coco", "source: cocos"))
+    before = everything()
+    assert "params.yaml, data.source" in fails(capsys, *again)
+    corrected = ("import", "coco", "drawn.json", "--images", "pictures", "--into", "data/mine")
+    assert "params.yaml, data.source" in fails(capsys, *corrected)
+    assert everything() == before
+
+
 def test_corrected_labels_make_images_strong_and_leave_the_rest(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
