@@ -10,6 +10,7 @@ from typing import Any
 
 from pipelines import paths
 from pipelines.check_screen import screen
+from pipelines.outputs import check_own
 from pipelines.params import load_sections
 from wssis.data.checks.copying import Change
 from wssis.data.checks.coverage import Levels
@@ -95,6 +96,7 @@ def copy_folder(fix: str, source: Path) -> Path:
     Raises:
         InputError: it has files already.
     """
+    check_own(fix=fix)
     folder = Path(fix)
     if folder.resolve() == source.resolve().parent or (folder / paths.INSTANCES).exists() or folder.is_file():
         raise InputError(

@@ -18,6 +18,7 @@ from pipelines.importing import (
     summary,
     write_import,
 )
+from pipelines.outputs import check_own
 from pipelines.presets import check_renewal, renew
 from wssis.data.coco import load_coco
 from wssis.data.formats.labels import Options
@@ -40,6 +41,7 @@ def import_corrections(
             could not use; nothing is written.
     """
     folder = Path(into)
+    check_own(into=into, images=images)
     if not (folder / paths.INSTANCES).exists():
         raise InputError(
             f"expected {paths.INSTANCES} to correct, found none",

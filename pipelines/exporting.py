@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipelines import paths
+from pipelines.outputs import check_own
 from wssis.data.coco import Annotation, CocoData, ImageRecord, load_coco
 from wssis.data.formats.writers import FOLDERS, WRITERS
 from wssis.data.images import image_path
@@ -31,6 +32,7 @@ def export_labels(kind: str, out: str, worst: int | None, images: str | None) ->
     """
     if worst is not None and worst < 1:
         raise InputError(f"expected 1 image or more, found {worst}", where="--worst", remedy="Name another")
+    check_own(out=out, images=images)
     target = Path(out)
     if target.exists() and not (kind in FOLDERS and target.is_dir() and not any(target.iterdir())):
         raise InputError(

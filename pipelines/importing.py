@@ -15,12 +15,13 @@ from typing import Any
 
 import wssis
 from pipelines import paths
+from pipelines.outputs import check_own
 from pipelines.presets import check_renewal, renew
 from wssis.collection import uncollected
 from wssis.data.coco import IMAGE_KINDS, CocoData, save_coco
 from wssis.data.formats import READERS
 from wssis.data.formats.batches import cores
-from wssis.data.formats.classes import Classes, read_classes
+from wssis.data.formats.classes import Classes, as_line, read_classes
 from wssis.data.formats.gather import Gathered, gather
 from wssis.data.formats.labels import Options
 from wssis.data.formats.notices import Notices
@@ -63,6 +64,7 @@ def import_labels(
     """
     options = options or Options()
     folder = Path(out)
+    check_own(out=out, images=images)
     check_sources(kind, sources)
     if (folder / paths.INSTANCES).exists() and not force:
         raise InputError(
@@ -127,7 +129,7 @@ def origin(
 
 def write_import(folder: Path, data: CocoData, note: dict[str, Any]) -> None:
     """Write the files of an imported folder; instances.json is the last: where it is, everything is."""
-    write_text(folder / CLASSES, "".join(f"{name}\n" for name in data.class_names))
+    write_text(folder / CLASSES, "".join(f"{as_line(name)}\n" for name in data.class_names))
     write_json(folder / SOURCE, note, indent=2)
     save_coco(data, folder / paths.INSTANCES)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -122,6 +123,36 @@ def test_an_import_that_params_cannot_follow_writes_nothing(
     corrected = ("import", "coco", "drawn.json", "--images", "pictures", "--into", "data/mine")
     assert "params.yaml, data.source" in fails(capsys, *corrected)
     assert everything() == before
+
+
+def test_what_stages_write_is_no_place_for_ones_own(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(ROOT / "dvc.yaml", project)
+    (project / "data/prepared").mkdir(parents=True)
+    shutil.copytree(project / "pictures", project / "data/prepared/train")
+    (project / "link").symlink_to("data/prepared/train")
+    for images, out, words in (
+        (
+            "data/prepared/train",
+            "data/mine",
+            "--images data/prepared/train: .* found data/prepared, where stages",
+        ),
+        ("link", "data/mine", "--images link"),
+        ("pictures", "data/prepared", "--out data/prepared"),
+        ("pictures", "data/splits/mine", "--out data/splits/mine"),
+        ("pictures", str(project / "models/mine"), "--out .*/models/mine"),
+        ("pictures", "report", "--out report"),
+    ):
+        line = fails(capsys, "import", "coco", "drawn.json", "--images", images, "--out", out)
+        assert re.search(words, line), line
+    assert not (project / "data/mine").exists()
+    imported("coco", "drawn.json", "--out", "data/mine")
+    into = ("import", "coco", "drawn.json", "--images", "link", "--into", "data/mine")
+    capsys.readouterr()
+    assert "--images link" in fails(capsys, *into)
+    assert "--fix data/splits" in fails(capsys, "check", "data/mine", "--fix", "data/splits")
+    assert "--out plots/x.xml" in fails(capsys, "export-labels", "--format", "cvat", "--out", "plots/x.xml")
 
 
 def test_corrected_labels_make_images_strong_and_leave_the_rest(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from wssis.data.coco import Category
 from wssis.errors import InputError
+
+_LINE = re.compile(r"((?:\\[\\=]|\\(?![\\=])|[^=\\])*)(?:=(.*))?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,18 @@ def one_line(name: str) -> str:
     return " ".join(name.split())
 
 
+def as_line(name: str) -> str:
+    """A class name as a line that `read_classes` reads as this name."""
+    return re.sub(r"[\\=]", r"\\\g<0>", name)
+
+
+def _parts(line: str) -> tuple[str, str | None]:
+    """What stands before the first `=` that is part of no name, and what follows it, None without one."""
+    source, target = _LINE.fullmatch(line).groups()  # type: ignore[union-attr]
+    plain = [None if part is None else re.sub(r"\\([\\=])", r"\1", part) for part in (source, target)]
+    return one_line(plain[0] or ""), None if plain[1] is None else one_line(plain[1])
+
+
 def named(names: Iterable[str]) -> Classes:
     """Classes of labels: by name, so that the order of the labels is of no matter."""
     ordered = tuple(sorted(set(names)))
@@ -38,7 +53,8 @@ def read_classes(path: str | Path) -> Classes:
     """Classes of a file of one name a line.
 
     `name=other` says that labels named `name` are of the class `other`. Ids go by the first
-    line in which a class stands, from 1. Blank lines are skipped.
+    line in which a class stands, from 1. Blank lines are skipped. A backslash before an equals sign makes it
+    part of the name, and two stand for one; before anything else it is itself.
 
     Raises:
         InputError: unreadable, empty, or a name twice.
@@ -55,9 +71,9 @@ def read_classes(path: str | Path) -> Classes:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        source, _, target = (one_line(part) for part in line.partition("="))
+        source, target = _parts(line)
         name = target or source
-        if not source or source in meaning or ("=" in line and not target):
+        if not source or source in meaning or target == "":
             raise InputError(
                 f"expected each name once, as `name` or `name=class`, found {line.strip()!r}",
                 where=path,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from wssis.data import rle as rle_api
 from wssis.data.coco import load_coco, save_coco
-from wssis.data.formats.classes import read_classes
+from wssis.data.formats.classes import as_line, one_line, read_classes
 from wssis.data.formats.gather import gather
 from wssis.data.formats.labels import Label, LabelledImage, Part, Unlabelled
 from wssis.errors import InputError
@@ -285,6 +289,17 @@ def test_classes_are_sorted_or_those_of_a_file(folder, tmp_path):
     path.write_text("cat\n")
     with pytest.raises(InputError, match=r"f, line 2: .* found dog, thing"):
         gather([("f", [LabelledImage("a.png", labels)])], folder, name="thing", classes=read_classes(path))
+
+
+@given(names=st.lists(st.text("a= \\", min_size=1).filter(str.strip), unique_by=one_line, min_size=1))
+def test_every_name_comes_back_from_its_line(names):
+    names = [one_line(name) for name in names]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "classes.txt"
+        path.write_text("".join(f"{as_line(name)}\n" for name in names))
+        found = read_classes(path)
+    assert found.names == tuple(names)
+    assert found.meaning == {name: place for place, name in enumerate(names)}
 
 
 def test_white_space_makes_no_class(folder, tmp_path):
