@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import BinaryIO
@@ -22,6 +23,7 @@ from wssis.errors import InputError
 MAX_PIXELS = 100_000_000
 # PIL reads more, but not all of that is meant for files of unknown origin (EPS starts Ghostscript).
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000", "MPO")
+_STDERR = threading.RLock()  # of two threads at once, one would put back what the other had put there
 _TURNED = {5, 6, 7, 8}  # EXIF orientations that swap height and width
 
 
@@ -198,9 +200,30 @@ def _header(file: BinaryIO, where: str | Path, remedy: str, max_pixels: int) -> 
         yield image
 
 
+@contextmanager
+def without_libtiff(image: Image.Image) -> Iterator[None]:
+    """Nothing on the process's stderr while a TIFF is decoded: libtiff writes lines of its own there."""
+    with _STDERR if image.format == "TIFF" else nullcontext():
+        try:
+            kept = os.dup(2) if image.format == "TIFF" else None
+        except OSError:  # there is no stderr
+            kept = None
+        if kept is None:
+            yield
+            return
+        try:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
 def _upright(image: Image.Image, where: str | Path, remedy: str) -> Tensor:
     try:
-        return _to_rgb(ImageOps.exif_transpose(image))
+        with without_libtiff(image):
+            return _to_rgb(ImageOps.exif_transpose(image))
     except MemoryError:
         raise
     except Exception as error:  # decoders raise nearly anything on damaged files

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -252,6 +254,23 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path):
             (tmp_path / f"y.{suffix}").write_bytes(damaged)
             with contextlib.suppress(InputError):
                 assert read_image(tmp_path, f"y.{suffix}", (6, 9)).shape == (3, 6, 9)
+
+
+def test_libtiff_says_nothing_of_its_own(tmp_path, capfd):
+    saved(tmp_path, Image.fromarray(np.full((60, 60, 3), 9, np.uint8)), "x.tif", compression="tiff_lzw")
+    data = bytearray((tmp_path / "x.tif").read_bytes())
+    data[8:12] = b"\xff" * 4  # of the compressed strip
+    (tmp_path / "x.tif").write_bytes(data)
+
+    def read(_=None):
+        with pytest.raises(InputError, match=r"x\.tif.*damaged"):
+            read_image(tmp_path, "x.tif")
+
+    read()
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(read, range(40)))
+    os.write(2, b"heard")  # stderr is back, whichever thread was the last
+    assert capfd.readouterr().err == "heard"
 
 
 def test_other_dimensions_than_the_annotations_say(tmp_path):

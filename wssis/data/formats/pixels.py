@@ -6,10 +6,8 @@ Other than `wssis.data.images`, which makes every picture RGB, nothing here scal
 from __future__ import annotations
 
 import io
-import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from PIL import ExifTags, Image
 
 from wssis.data import rle as rle_api
 from wssis.data.formats.fields import read_bytes
-from wssis.data.images import MAX_PIXELS
+from wssis.data.images import MAX_PIXELS, without_libtiff
 from wssis.data.rle import Rle
 from wssis.errors import InputError
 
@@ -48,7 +46,7 @@ def read_pixels(path: Path, colours: bool = False) -> NDArray[Any]:
         try:
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
                 _check(image, path)
-                with _silent(image.format == "TIFF"):
+                with without_libtiff(image):
                     return np.array(image.convert("RGBA") if colours and image.mode == "P" else image)
         except InputError:
             raise
@@ -58,25 +56,6 @@ def read_pixels(path: Path, colours: bool = False) -> NDArray[Any]:
                 where=path,
                 remedy="Save it again as PNG or TIFF of 8, 16 or 32 bits",
             ) from error
-
-
-@contextmanager
-def _silent(wanted: bool) -> Iterator[None]:
-    """Nothing on the process's stderr: libtiff writes there, in lines of its own, what Pillow raises."""
-    try:
-        kept = os.dup(2) if wanted else None
-    except OSError:  # there is no stderr
-        kept = None
-    if kept is None:
-        yield
-        return
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _check(image: Image.Image, path: Path) -> None:
