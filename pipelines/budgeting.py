@@ -12,6 +12,7 @@ from typing import Any
 from pipelines import paths
 from pipelines.measurements import own_measurements
 from pipelines.params import load_params
+from pipelines.wording import many
 from wssis.budget import PAPER, Advice, Curve, Measured, Stock, advise, after, fit, spread
 from wssis.errors import InputError
 from wssis.files import write_json
@@ -43,8 +44,8 @@ def budget(hours: float, out: str | None = None, folder: str | None = None) -> N
     advice = advise(stock, hours, prices, basis.curve)
     between = spread(basis.used, *after(stock, advice), basis.curve.unit)
     print(
-        f"At hand ({place}): {stock.drawn} images drawn, {stock.clicked} clicked, {stock.unlabelled} "
-        f"unlabelled; {stock.masks} masks and {stock.points} points, "
+        f"At hand ({place}): {many(stock.drawn, 'image')} drawn, {stock.clicked:,} clicked, "
+        f"{stock.unlabelled:,} unlabelled; {many(stock.masks, 'mask')} and {many(stock.points, 'point')}, "
         f"{stock.objects_per_image:.1f} objects an image.\n"
         f"With {hours:g} h: {in_words(stock, advice)}\n"
         f"Expected AP: {advice.ap:.3f}, now {advice.ap_now:.3f} ({between[0]:.3f} to {between[1]:.3f} if any "
@@ -97,7 +98,7 @@ def basis_of(measured: list[Measured], left_out: dict[str, int], stock: Stock) -
 def where_from(basis: Basis, masks: float) -> Iterator[str]:
     """Which measurements were used, and what they do not tell; `masks` are those of the advice."""
     if basis.own:
-        yield f"From: the project's own runs, {len(basis.used)} measurements on this validation set."
+        yield f"From: the project's own runs, {many(len(basis.used), 'measurement')} on this validation set."
         if masks > 2 * max(one.masks for one in basis.used):
             yield "That is more than twice the masks of any run so far: take the AP as a guess."
     else:
@@ -107,7 +108,7 @@ def where_from(basis: Basis, masks: float) -> Iterator[str]:
             f"own needs {LABEL_SETS}. Your images are not COCO: trust the mix more than the AP."
         )
     for reason, count in basis.left_out.items():
-        yield f"Left out: {count} runs, {reason}."
+        yield f"Left out: {many(count, 'run')}, {reason}."
 
 
 def in_words(stock: Stock, advice: Advice) -> str:
@@ -117,12 +118,12 @@ def in_words(stock: Stock, advice: Advice) -> str:
     if draw:
         both = advice.draw_unlabelled and advice.draw_clicked
         clicked = f", {advice.draw_clicked} of them clicked already" if both else ""
-        clicked = clicked or (", which are clicked already" if advice.draw_clicked else "")
-        objects = f"{advice.masks:.0f} objects, {advice.draw_hours:.1f} h{clicked}"
-        parts.append(f"draw masks on about {draw} images ({objects})")
+        clicked = clicked or (", clicked already" if advice.draw_clicked else "")
+        objects = f"{many(advice.masks, 'object')}, {advice.draw_hours:.1f} h{clicked}"
+        parts.append(f"draw masks on about {many(draw, 'image')} ({objects})")
     if advice.click:
-        objects = f"{advice.points:.0f} objects, {advice.click_hours:.1f} h"
-        parts.append(f"click points on about {advice.click} images ({objects})")
+        objects = f"{many(advice.points, 'object')}, {advice.click_hours:.1f} h"
+        parts.append(f"click points on about {many(advice.click, 'image')} ({objects})")
     if parts:
         words = " and ".join(parts)
         return f"{words[0].upper()}{words[1:]}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipelines.wording import many
 from wssis.data.checks.coverage import Levels
 from wssis.data.checks.problems import KINDS, SEVERITIES, Problem, grouped
 from wssis.data.checks.run import Findings
@@ -37,12 +38,17 @@ def screen(source: Path, findings: Findings, levels: Levels | None, asked: str) 
 def _counts(counts: dict[str, int]) -> list[str]:
     def row(first: str, *others: str) -> str:
         rest = " · ".join(f"{name.replace('_', ' ')} {counts[name]:,}" for name in others)
-        return f"  {first:8} {counts[first]:9,}   {rest}"
+        return _counted(first, counts[first], rest)
 
     return [
         row("images", "strong", "weak", "mixed", "empty"),
         row("objects", "masks", "points_only", "boxes") + f" · crowds or ignored {counts['ignored']:,}",
     ]
+
+
+def _counted(noun: str, count: int, rest: str) -> str:
+    noun = {"classes": "class"}.get(noun, noun.removesuffix("s")) if count == 1 else noun
+    return f"  {noun:8} {count:9,}   {rest}"
 
 
 def _classes(classes: list[dict[str, Any]]) -> list[str]:
@@ -51,7 +57,7 @@ def _classes(classes: list[dict[str, Any]]) -> list[str]:
         f"{item['name'][:24]} {item['objects']:,} ({item['objects_in_strong']:,})" for item in most[:CLASSES]
     ]
     more = f" · {len(classes) - CLASSES} more" if len(classes) > CLASSES else ""
-    first = f"  {'classes':8} {len(classes):9,}   objects (of these in strong images):"
+    first = _counted("classes", len(classes), "objects (of these in strong images):")
     return [first, *(f"  {'':20} {line}" for line in _wrapped(shown, more))]
 
 
@@ -81,7 +87,7 @@ def _sizes(sizes: dict[str, Any], levels: Levels | None) -> list[str]:
             f"{item['from']:g}-{item['to']:g}: {item['objects'] / seen['count']:.0%}"
             for item in sizes["levels"]
         )
-        lines.append(f"  model.ranges hold  {held} · none: {sizes['no_level']:,} objects")
+        lines.append(f"  model.ranges hold  {held} · none: {many(sizes['no_level'], 'object')}")
     return lines
 
 

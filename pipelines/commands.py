@@ -15,6 +15,7 @@ from pipelines.labeling import each_image, labelled, predicted_results
 from pipelines.models import load_labeler, load_labeler_folder, load_predictor
 from pipelines.params import load_sections, rules_in_force
 from pipelines.pictures import save_picture
+from pipelines.wording import many
 from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, load_coco, save_coco
 from wssis.data.images import check_image
@@ -63,7 +64,7 @@ def predict_images(images: Sequence[str], model: str, points: str | None, out: s
             name = Path(record.file_name).with_suffix(".png").as_posix().replace("/", "__")
             save_picture(draw_instances(image, instances, data.class_names), Path(draw) / name)
     save_coco(replace(data, images=tuple(done)), out)
-    print(f"{out}: {sum(len(r.annotations) for r in done)} instances in {len(done)} images")
+    print(f"{out}: {many(sum(len(r.annotations) for r in done), 'instance')} in {many(len(done), 'image')}")
 
 
 def evaluate_model(model: str, images: str, annotations: str, out: str) -> None:

@@ -20,6 +20,7 @@ from pipelines.importing import (
 )
 from pipelines.outputs import check_own
 from pipelines.presets import check_renewal, renew
+from pipelines.wording import many
 from wssis.data.coco import load_coco
 from wssis.data.formats.labels import Options
 from wssis.data.merge import merge
@@ -63,7 +64,7 @@ def import_corrections(
     corrected = [image for image in merged.images if image.corrected]
     weak = [image.file_name for image in corrected if not image.strong]
     print(
-        f"{len(found.data.images)} images corrected now; "
+        f"{many(len(found.data.images), 'image')} corrected now; "
         f"{len(corrected) - len(weak)} corrected ones are fully drawn, and strong"
         + (f"; not yet: {', '.join(weak[:3])}{', …' if len(weak) > 3 else ''}" if weak else "")
     )

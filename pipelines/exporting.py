@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipelines import paths
 from pipelines.outputs import check_own
+from pipelines.wording import many
 from wssis.data.coco import Annotation, CocoData, ImageRecord, load_coco
 from wssis.data.formats.writers import FOLDERS, WRITERS
 from wssis.data.images import image_path
@@ -105,6 +106,7 @@ def summary(data: CocoData, target: Path) -> list[str]:
         if record.annotations
     ]
     return [
-        f"{target}: {len(data.images)} images, {masks} masks, {len(labels) - masks} points without a mask",
+        f"{target}: {many(len(data.images), 'image')}, {many(masks, 'mask')}, "
+        f"{many(len(labels) - masks, 'point')} without a mask",
         f"begin with (mean quality): {', '.join(first) or 'nothing to correct'}",
     ]

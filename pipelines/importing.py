@@ -17,6 +17,7 @@ import wssis
 from pipelines import paths
 from pipelines.outputs import check_own
 from pipelines.presets import check_renewal, renew
+from pipelines.wording import many
 from wssis.collection import uncollected
 from wssis.data.coco import IMAGE_KINDS, CocoData, save_coco
 from wssis.data.formats import READERS
@@ -30,6 +31,7 @@ from wssis.errors import InputError
 from wssis.files import write_json, write_text
 
 SOURCE = "source.json"
+NOUNS = {"masks": "mask", "points": "point", "boxes": "box", "regions": "region"}
 CLASSES = "classes.txt"
 IMAGES = "images"
 PARALLEL_FROM = 2**24  # bytes of annotations
@@ -178,9 +180,10 @@ def summary(path: Path, found: dict[str, Any], notices: Notices) -> list[str]:
     images, labels, classes = found["images"], found["labels"], found["classes"]
     shown = [f"{name} {count}" for name, count in list(classes.items())[:12]]
     return [
-        f"{path}: {images['all']} images, " + ", ".join(f"{images[kind]} {kind}" for kind in IMAGE_KINDS),
-        "labels: " + ", ".join(f"{count} {kind}" for kind, count in labels.items()),
-        f"{len(classes)} classes: {', '.join(shown)}{', …' if len(classes) > 12 else ''}",
+        f"{path}: {many(images['all'], 'image')}, "
+        + ", ".join(f"{images[kind]} {kind}" for kind in IMAGE_KINDS),
+        "labels: " + ", ".join(many(count, NOUNS[kind], kind) for kind, count in labels.items()),
+        f"{many(len(classes), 'class', 'classes')}: {', '.join(shown)}{', …' if len(classes) > 12 else ''}",
         *(f"note: {line}" for line in notices.lines()),
     ]
 

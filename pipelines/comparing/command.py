@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pipelines import paths
 from pipelines.params import load_params
 from pipelines.tracking import KIND
+from pipelines.wording import many
 from wssis.errors import InputError
 
 TARGET = f"{paths.COMPARE_YAML.as_posix()}:table"
@@ -28,10 +29,11 @@ def compare(dry: bool = False) -> int:
             "does not exist", where=paths.COMPARE_YAML, remedy="Run `wssis compare` in the project's folder"
         )
     settings = load_params().compare
+    rows, cells = len(settings.rows), len(settings.fractions) * len(settings.seeds)
     print(
-        f"{len(settings.rows)} rows, {len(settings.fractions)} fractions, {len(settings.seeds)} seeds: "
-        f"{len(settings.fractions) * len(settings.seeds)} teachers and refiners, "
-        f"{len(settings.rows) * len(settings.fractions) * len(settings.seeds)} students",
+        f"{many(rows, 'row')}, {many(len(settings.fractions), 'fraction')}, "
+        f"{many(len(settings.seeds), 'seed')}: "
+        f"{many(cells, 'teacher')} and {many(cells, 'refiner')}, {many(rows * cells, 'student')}",
         flush=True,
     )
     if dry:
@@ -72,4 +74,4 @@ def waiting(stages: Sequence[str]) -> str:
     if not names:
         return "nothing is out of date"
     listed = ", ".join(f"{count} {name}" for name, count in names.items())
-    return f"{len(stages)} stages would run, and those that use what they change: {listed}"
+    return f"{many(len(stages), 'stage')} would run, and those that use what they change: {listed}"

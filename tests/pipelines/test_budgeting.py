@@ -121,7 +121,7 @@ def test_own_runs_make_the_curve_once_there_are_enough(
     assert found["curve"]["from"] == "paper"
     assert found["label_sets"] == 2
     assert set(found["left_out"].values()) == {1}
-    assert "Left out: 1 runs, other validation images" in capsys.readouterr().out
+    assert "Left out: 1 run, other validation images" in capsys.readouterr().out
     add_run(300)
     found = advised("--hours", "2")
     assert found["curve"]["from"] == "runs"

@@ -60,7 +60,7 @@ def test_every_format_is_written_once(
     call = ["export-labels", "--format", kind, "--out", "out/labels", "--worst", "2", "--images", "copies"]
     assert main(call) == 0
     said = capsys.readouterr().out
-    assert "2 images, 4 masks, 1 points" in said
+    assert "2 images, 4 masks, 1 point without" in said
     assert "bad.png 0.40" in said
     assert {path.name for path in Path("copies").iterdir()} == {"good.png", "bad.png"}
     before = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}

@@ -75,7 +75,7 @@ def test_masks_and_clicks_make_one_data_set_that_the_pipeline_reads(
     out = capsys.readouterr().out
     assert "data/mine/instances.json: 12 images, 6 strong, 5 weak, 1 mixed, 0 empty" in out
     assert "labels: 7 masks, 6 points, 0 boxes, 0 regions" in out
-    assert "1 classes: cell 13" in out
+    assert "1 class: cell 13" in out
     assert "became its point: 1 (6.png)" in out
     note = json.loads((project / "data/mine/source.json").read_text())
     assert [len(source["sha256"]) for source in note["sources"]] == [64, 64]
