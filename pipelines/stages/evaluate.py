@@ -3,13 +3,14 @@
 import json
 import sys
 from collections import Counter
+from collections.abc import Sequence
 
 from torch import Tensor
 
 from pipelines import paths
 from pipelines.curves import write_csv
 from pipelines.labeling import predicted_results
-from pipelines.models import load_predictor, load_solov2
+from pipelines.models import Saved, load_solov2
 from pipelines.pictures import save_picture, stack
 from pipelines.stage import Stage, run
 from wssis.data.coco import CocoData, ImageRecord
@@ -25,11 +26,7 @@ MODELS = (
     ("student", paths.STUDENT, paths.METRICS_STUDENT),
 )
 
-NETWORKS = (
-    ("teacher", paths.TEACHER_EARLY),
-    ("teacher", paths.TEACHER_LATE),
-    *((name, folder) for name, folder, _ in MODELS),
-)
+EARLIER = (("teacher", paths.TEACHER_EARLY), ("teacher", paths.TEACHER_LATE))
 LINED_UP = 4  # images
 DRAWN_FROM = 0.3  # score; below, pictures are a clutter
 
@@ -38,12 +35,14 @@ def evaluate(stage: Stage) -> None:
     """Write the metrics of each model, their summary, and pictures of predictions beside the truth."""
     settings = stage.params.evaluate
     val = stage.load(paths.PREPARED_VAL)
-    scores = {}
+    scores, networks = {}, []
     classes: list[dict[str, float | int | str]] = [
         {"class": name, "objects": count} for name, count in objects_of(val).items()
     ]
     for name, folder, out in MODELS:
-        predictor, _ = load_predictor(folder, settings.decode, settings.batch_size, stage.device)
+        saved = load_solov2(folder, stage.device)
+        networks.append((name, saved))
+        predictor = Predictor(saved.model, saved.resize, settings.decode, settings.batch_size)
         results = predicted_results(predictor, val, name)
         scores[name], by_class = ap_by_class(val, results, settings.decode.max_detections)
         for row in classes:
@@ -65,18 +64,18 @@ def evaluate(stage: Stage) -> None:
     draw_predictions(predictor, val, settings.pictures)
     stage.tracker.file(paths.PICTURE_PREDICTIONS, "pictures")
     if stage.tracker.run_id is not None:
-        line_up(stage, val)
+        earlier = [(name, load_solov2(folder, stage.device)) for name, folder in EARLIER]
+        line_up(stage, val, [*earlier, *networks])
 
 
-def line_up(stage: Stage, val: CocoData) -> None:
-    """Keep every network's predictions on the same few images, by step, for the UI to line up."""
+def line_up(stage: Stage, val: CocoData, networks: Sequence[tuple[str, Saved]]) -> None:
+    """Keep the networks' predictions on the same few images, by step, for the UI to line up."""
     records = shown(val, LINED_UP)
     pictures = [read_image(val.image_dir, record.file_name, record.size) for record in records]
     for record, picture in zip(records, pictures, strict=True):
         truth = draw_instances(picture, record.instances(), val.class_names)
         stage.tracker.picture(f"val {record.id}/truth", truth)
-    for name, folder in NETWORKS:
-        saved = load_solov2(folder, stage.device)
+    for name, saved in networks:
         predictor = Predictor(saved.model, saved.resize, stage.params.evaluate.decode, batch_size=1)
         for record, picture in zip(records, pictures, strict=True):
             drawn = draw_found(predictor, picture, val)
