@@ -58,6 +58,21 @@ class Stage:
         return replace(data, image_dir=str(paths.source(data.image_dir)))
 
 
+def with_objects(strong: CocoData, where: Path) -> CocoData:
+    """The data, if a refiner can learn of it.
+
+    Raises:
+        InputError: it shows no object.
+    """
+    if not strong.num_objects:
+        raise InputError(
+            "expected an object to learn refining from, found none on any strong image",
+            where=where,
+            remedy="Raise split.strong or change seed",
+        )
+    return strong
+
+
 def run(name: str, body: Callable[[Stage], None], sections: tuple[str, ...]) -> int:
     """Run a stage's body with params and tracking; returns the exit code.
 

@@ -6,22 +6,15 @@ from dataclasses import asdict
 from pipelines import paths
 from pipelines.curves import TrainingLog
 from pipelines.params import refiner_in_force
-from pipelines.stage import Stage, run
+from pipelines.stage import Stage, run, with_objects
 from wssis.checkpoint import save_model
-from wssis.errors import InputError
 from wssis.train_refiner import train_refiner
 
 
 def refiner(stage: Stage) -> None:
     """Train on the rough masks of two snapshots beside the true ones."""
     settings = refiner_in_force(stage.params)
-    strong = stage.load(paths.STRONG)
-    if not strong.num_objects:
-        raise InputError(
-            "expected an object to learn refining from, found none on any strong image",
-            where=paths.STRONG,
-            remedy="Raise split.strong or change seed",
-        )
+    strong = with_objects(stage.load(paths.STRONG), paths.STRONG)
     roughs = [stage.load(paths.ROUGH_EARLY), stage.load(paths.ROUGH_LATE)]
     with TrainingLog(stage.name, settings.train.iterations, stage.tracker) as log:
         model = train_refiner(

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from pipelines import paths
 from pipelines.params import write_yaml
 from pipelines.provenance import dep_digests
-from pipelines.stage import Stage, run
+from pipelines.stage import Stage, run, with_objects
 from pipelines.tuning import Search, best_of
 from pipelines.tuning_notes import conduct, write_nothing_tried
-from wssis.errors import InputError
 
 if TYPE_CHECKING:
     from pipelines.tuning_refiner import Trainings
@@ -21,13 +20,7 @@ def trainings(stage: Stage) -> Trainings:
     """What trials train and are judged on."""
     from pipelines.tuning_refiner import Trainings  # torch, for which a stage without trials need not wait
 
-    strong = stage.load(paths.STRONG)
-    if not strong.num_objects:
-        raise InputError(
-            "expected an object to learn refining from, found none on any strong image",
-            where=paths.STRONG,
-            remedy="Raise split.strong or change seed",
-        )
+    strong = with_objects(stage.load(paths.STRONG), paths.STRONG)
     return Trainings(
         section=stage.params.refiner,
         steps=stage.params.tune_refiner.iterations,
