@@ -104,12 +104,7 @@ def compared(params: Params, val: str) -> list[Measured]:
         if dep["path"].endswith(str(paths.PREPARED_VAL))
     }
     settings = found["settings"]
-    trainings = {
-        "teacher": params.teacher.train,
-        "refiner": params.refiner.train,
-        "student": params.student.train,
-    }
-    steps = {name: train.iterations for name, train in trainings.items()}
+    steps = {name: train.iterations for name, train in params.trainings().items()}
     if settings["data"] != params.tracking.experiment or settings["iterations"] != steps or vals != {val}:
         return []
     rows = {(row["row"], row["fraction"]): row for row in found["rows"]}

@@ -267,6 +267,10 @@ class Params(Section):
     tracking: Tracking
     prices: Prices
 
+    def trainings(self) -> dict[str, TrainSettings]:
+        """The trainings of different length that a comparison may shorten."""
+        return {name: getattr(self, name).train for name in ("teacher", "refiner", "student")}
+
     @property
     def teacher_model(self) -> SOLOv2Settings:
         """`model` with the teacher's own levels."""

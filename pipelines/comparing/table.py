@@ -84,12 +84,7 @@ def trained(
 def conditions(params: Params) -> dict[str, Any]:
     """Under which settings it was measured."""
     settings = params.compare
-    trainings = {
-        "teacher": params.teacher.train,
-        "refiner": params.refiner.train,
-        "student": params.student.train,
-    }
-    own = {name: train.iterations for name, train in trainings.items()}
+    own = {name: train.iterations for name, train in params.trainings().items()}
     return {
         "data": params.tracking.experiment,
         "iterations": {name: min(n, settings.iterations or n) for name, n in own.items()},
