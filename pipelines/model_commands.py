@@ -13,7 +13,7 @@ MODELS = ("wssis-student", "wssis-labeler")
 
 
 def add_commands(commands: Commands) -> None:
-    """predict, evaluate, models, promote, rollback, trace, serve."""
+    """predict, evaluate, export, models, promote, rollback, trace, serve."""
     command = commands.add_parser("predict", help="instances of images, or masks of points in them")
     command.add_argument("images", metavar="IMAGE", nargs="+", help="image files or folders")
     command.add_argument(
@@ -30,6 +30,27 @@ def add_commands(commands: Commands) -> None:
     command.add_argument("--annotations", metavar="JSON", required=True, help="COCO instance JSON")
     command.add_argument("--out", metavar="JSON", required=True, help="metrics to write")
     command.set_defaults(run=evaluate)
+
+    command = commands.add_parser("export", help="a student with its decoding as one file, ONNX or torch.export")
+    command.add_argument("--model", required=True, help=MODEL_HELP)
+    kind = command.add_mutually_exclusive_group(required=True)
+    for name, text in (("onnx", "an .onnx file"), ("torch-export", "a .pt2 file")):
+        kind.add_argument(f"--{name}", dest="kind", action="store_const", const=name, help=f"write {text}")
+    command.add_argument(
+        "--size",
+        metavar=("H", "W"),
+        nargs=2,
+        type=positive(int),
+        help="height and width of the images in pixels; default: the commonest of --images",
+    )
+    command.add_argument("--out", metavar="FILE", help="default student.onnx, student.pt2")
+    command.add_argument(
+        "--images",
+        metavar="IMAGE",
+        nargs="+",
+        help="what the file is tried on, before it is kept; default: the project's validation images",
+    )
+    command.set_defaults(run=export)
 
     command = commands.add_parser("models", help="registered versions: aliases, metrics, data, label hours")
     command.set_defaults(run=models)
@@ -89,6 +110,13 @@ def evaluate(options: argparse.Namespace) -> None:
     from pipelines.commands import evaluate_model
 
     evaluate_model(options.model, options.images, options.annotations, options.out)
+
+
+def export(options: argparse.Namespace) -> None:
+    """Write a student as ONNX or as a program of torch.export."""
+    from pipelines.deploying import export_model
+
+    export_model(options.model, options.kind, options.size, options.out, options.images)
 
 
 def models(options: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -78,12 +79,20 @@ def resize_masks(
     if not len(probs):
         return out
     for part, into in zip(probs.split(count), out.split(count), strict=True):
-        large = F.interpolate(part[None], image_size, mode="bilinear", align_corners=False)
-        large = large[:, :, : image_hw[0], : image_hw[1]]
-        if tuple(out_hw) != tuple(image_hw):
-            large = F.interpolate(large, out_hw, mode="bilinear", align_corners=False)
+        large = enlarge(part[None], image_size, image_hw, out_hw)
         into.copy_(large[0] if threshold is None else large[0] > threshold)
     return out
+
+
+def enlarge(
+    probs: Tensor, image_size: tuple[int, int], image_hw: tuple[int, int], out_hw: tuple[int, int]
+) -> Tensor:
+    """`resize_masks` of a batch (B, N, Hm, Wm) at once: probabilities (B, N, *out_hw)."""
+    large = F.interpolate(probs, image_size, mode="bilinear", align_corners=False)
+    large = large[:, :, : image_hw[0], : image_hw[1]]
+    if tuple(out_hw) != tuple(image_hw):
+        large = F.interpolate(large, out_hw, mode="bilinear", align_corners=False)
+    return large
 
 
 def suppress(
@@ -128,6 +137,18 @@ def area_strides(raw: RawMaps, settings: DecodeSettings, cells: Tensor) -> Tenso
     return torch.tensor(strides, dtype=torch.float32, device=cells.device)[raw.level_of(cells)]
 
 
+def peaks(category: Tensor, grids: Sequence[tuple[int, int]]) -> Tensor:
+    """Class probabilities (B, T, K) after point NMS, of class logits (B, T, K)."""
+    levels = category.sigmoid().split([rows * columns for rows, columns in grids], 1)
+    return torch.cat(
+        [
+            point_nms(level.mT.reshape(level.shape[0], -1, *grid)).flatten(2).mT
+            for level, grid in zip(levels, grids, strict=True)
+        ],
+        1,
+    )
+
+
 @torch.no_grad()
 def decode(
     raw: RawMaps, image: int, image_hw: tuple[int, int], out_hw: tuple[int, int], settings: DecodeSettings
@@ -140,13 +161,7 @@ def decode(
     Returns:
         Instances of size `out_hw` with masks, labels and scores, best first.
     """
-    heat = raw.category[image].sigmoid()
-    levels = heat.split([rows * columns for rows, columns in raw.grids])
-    peaks = [
-        point_nms(level.T.reshape(1, -1, *grid)).flatten(2)[0].T
-        for level, grid in zip(levels, raw.grids, strict=True)
-    ]
-    heat = torch.cat(peaks)
+    heat = peaks(raw.category[image : image + 1], raw.grids)[0]
     cells, labels = (heat > settings.score_threshold).nonzero(as_tuple=True)
     # One cell can be a candidate of several classes: its mask is looked at once.
     distinct, which = cells.unique(return_inverse=True)

@@ -41,13 +41,32 @@ def overlaps(masks: Tensor, labels: Tensor, by_class: bool) -> Iterator[tuple[Te
     else:
         blocks = [torch.arange(len(labels), device=labels.device)]
     for rows in blocks:
-        part = flat[rows].float()
-        area = part.sum(1)
-        both = part @ part.T
-        iou = both / (area[:, None] + area - both).clamp(min=1)
+        iou = pairwise_iou(flat[rows].float())
         if len(blocks) == 1:
             iou = iou * (labels[rows][:, None] == labels[rows])
         yield rows, iou.triu(1)
+
+
+def pairwise_iou(masks: Tensor) -> Tensor:
+    """IoU (…, N, N) of each mask with each other; masks (…, N, pixels), 0/1 float32."""
+    area = masks.sum(-1)
+    both = masks @ masks.mT
+    return both / (area[..., :, None] + area[..., None, :] - both).clamp(min=1)
+
+
+def matrix_decay(iou: Tensor, kernel: Literal["gaussian", "linear"], sigma: float) -> Tensor:
+    """Factor 0..1 (…, N) of each score in Matrix NMS.
+
+    Args:
+        iou: (…, N, N) strictly upper triangular, of a higher mask (row) with a lower one (column) of its class.
+    """
+    worst = iou.amax(-2)[..., :, None]
+    if kernel == "gaussian":
+        decay = (sigma * (worst.square() - iou.square())).exp()
+    else:
+        decay = torch.where(worst < 1, (1 - iou) / (1 - worst), torch.inf)
+    below = torch.ones_like(iou, dtype=torch.bool).triu(1)
+    return torch.where(below, decay, 1.0).amin(-2).clamp(max=1)
 
 
 def matrix_nms(
@@ -72,13 +91,7 @@ def matrix_nms(
     """
     decayed = scores.clone()
     for rows, iou in overlaps(masks, labels, by_class=masks.device.type == "cpu"):
-        worst = iou.amax(0)[:, None]
-        if kernel == "gaussian":
-            decay = (sigma * (worst.square() - iou.square())).exp()
-        else:
-            decay = torch.where(worst < 1, (1 - iou) / (1 - worst), torch.inf)
-        below = torch.ones_like(iou, dtype=torch.bool).triu(1)
-        decayed[rows] *= torch.where(below, decay, 1.0).amin(0).clamp(max=1)
+        decayed[rows] *= matrix_decay(iou, kernel, sigma)
     return decayed
 
 

@@ -144,7 +144,7 @@ class SOLOv2(nn.Module):
             basis = position_basis(
                 features.shape[-2:], self.settings.mask_stride, image_size, features.device
             )
-            features = torch.cat([features, basis.expand(len(batch), *basis.shape)], 1)
+            features = torch.cat([features, basis.expand(batch.shape[0], *basis.shape)], 1)
         return RawMaps.from_levels(
             [c.float() for c in category], [k.float() for k in kernels], features, image_size
         )

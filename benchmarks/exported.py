@@ -1,0 +1,163 @@
+"""Exported students beside the student itself: parity over images, and time an image on the CPU.
+
+    python -m benchmarks.exported --model models/student --annotations data/prepared/val.json
+
+One export for each size of image among the first `--count`. Each image is timed in all implementations one after
+the other, round by round, so that what else runs on the machine falls on all of them; medians are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipelines import registry
+from pipelines.commands import decode_in_force
+from pipelines.deploying import instances
+from pipelines.models import load_predictor
+from pipelines.stage import exit_code
+from wssis.data.coco import load_coco
+from wssis.data.images import read_image
+from wssis.deployable import Deployable
+from wssis.errors import InputError
+from wssis.export import export_program, open_onnx, open_torch, require_onnx, write_onnx, write_torch
+from wssis.files import write_json
+from wssis.instances import Instances
+from wssis.parity import Parity, parity
+from wssis.predictor import Predictor
+
+Size = tuple[int, int]
+KINDS: dict[str, tuple[str, Callable[..., None]]] = {
+    "onnxruntime": ("student.onnx", write_onnx),
+    "torch.export": ("student.pt2", write_torch),
+}
+
+
+def by_size(annotations: str, images: str | None, count: int, sizes: list[Size]) -> dict[Size, list[Tensor]]:
+    """The first `count` images (of the given sizes, if any), by size."""
+    data = load_coco(annotations, images) if images else load_coco(annotations)
+    records = [record for record in data.images if not sizes or record.size in sizes][:count]
+    if not records:
+        raise InputError("expected images of the sizes asked for, found none", where=annotations)
+    found: dict[Size, list[Tensor]] = {}
+    for record in records:
+        found.setdefault(record.size, []).append(read_image(data.image_dir, record.file_name, record.size))
+    return found
+
+
+def timed(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of each call, interleaved, after one that is not counted."""
+    for call in calls.values():
+        call()
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            begin = perf_counter()
+            call()
+            found[name].append(1000 * (perf_counter() - begin))
+    return found
+
+
+def measured(predictor: Predictor, groups: dict[Size, list[Tensor]], rounds: int, threads: int) -> dict[str, Any]:
+    """Parity of each kind of export over all images, and medians of its times of an image."""
+    own: list[Instances] = []
+    theirs: dict[str, list[Instances]] = {name: [] for name in KINDS}
+    times: dict[str, list[float]] = {"eager": [], **{name: [] for name in KINDS}}
+    for size, images in groups.items():
+        program = export_program(Deployable(predictor, size))
+        with tempfile.TemporaryDirectory() as folder:
+            for name, write in KINDS.values():
+                write(program, Path(folder) / name, {})
+            runs = {
+                "onnxruntime": open_onnx(Path(folder) / KINDS["onnxruntime"][0], threads),
+                "torch.export": open_torch(Path(folder) / KINDS["torch.export"][0]),
+            }
+            for image in images:
+                batch = image[None]
+                own.append(predictor.predict([image])[0])
+                for name, run in runs.items():
+                    theirs[name] += instances(run(batch))
+                calls: dict[str, Callable[[], Any]] = {"eager": lambda image=image: predictor.predict([image])}
+                calls |= {name: lambda run=run, batch=batch: run(batch) for name, run in runs.items()}
+                for name, spent in timed(calls, rounds).items():
+                    times[name].append(median(spent))
+        print(f"{size[0]} x {size[1]}: {len(images)} images", file=sys.stderr, flush=True)
+    settings = predictor.settings
+    found = {
+        name: parity(own, instances_, settings.keep_threshold, settings.max_detections)
+        for name, instances_ in theirs.items()
+    }
+    return {"threads": threads, "sizes": sorted(groups), "rows": rows(times, found)}
+
+
+def rows(times: dict[str, list[float]], found: dict[str, Parity]) -> list[dict[str, Any]]:
+    """A row for each implementation; the ratio is the median of an image's times, eager's over its own."""
+    eager = times["eager"]
+    return [
+        {
+            "name": name,
+            "ms_per_image": median(spent),
+            "eager_over_this": median(a / b for a, b in zip(eager, spent, strict=True)),
+            **({} if name == "eager" else {**vars(found[name]), "holds": found[name].holds}),
+        }
+        for name, spent in times.items()
+    ]
+
+
+def table(result: dict[str, Any]) -> str:
+    """Markdown."""
+    lines = [
+        "| | ms an image | eager / this | instances | unpaired | scores within | mean IoU | least | changed |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        cells = [row["name"], f"{row['ms_per_image']:.1f}", f"{row['eager_over_this']:.2f}"]
+        if row["name"] != "eager":
+            cells += [str(row["instances"]), str(row["unpaired"]), f"{row['score']:.1e}"]
+            cells += [f"{row['iou']:.6f}", f"{row['least_iou']:.4f}", str(row["changed"])]
+        lines.append(f"| {' | '.join(cells + [''] * (9 - len(cells)))} |")
+    return "\n".join(lines)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure and print."""
+    require_onnx()
+    torch.set_num_threads(options.threads)
+    predictor, _ = load_predictor(registry.local_folder(options.model), decode_in_force())
+    sizes = [(height, width) for height, width in options.size or []]
+    groups = by_size(options.annotations, options.images, options.count, sizes)
+    result = measured(predictor, groups, options.rounds, options.threads)
+    print(table(result))
+    if options.out:
+        write_json(options.out, result, indent=2)
+    else:
+        print(json.dumps(result, indent=2))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.exported", description=__doc__.split("\n")[0])
+    parser.add_argument("--model", required=True, help="folder or registered model")
+    parser.add_argument("--annotations", required=True, help="COCO JSON that names the images")
+    parser.add_argument("--images", help="their folder, where it is another")
+    parser.add_argument("--size", nargs=2, type=int, action="append", help="only images of this H W; repeatable")
+    parser.add_argument("--count", type=int, default=50, help="images; default 50")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds an image; default 5")
+    parser.add_argument("--threads", type=int, default=1, help="of each implementation; default 1")
+    parser.add_argument("--out", help="JSON file to write; printed if not given")
+    given = parser.parse_args(arguments)
+    return exit_code(lambda: run(given))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
