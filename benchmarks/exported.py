@@ -2,8 +2,8 @@
 
     python -m benchmarks.exported --model models/student --annotations data/prepared/val.json
 
-One export for each size of image among the first `--count`. Each image is timed in all implementations one after
-the other, round by round, so that what else runs on the machine falls on all of them; medians are compared.
+One export for each size of image among the first `--count`. Each image is timed in all implementations one
+after the other, round by round, so that what else runs on the machine falls on all of them.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def timed(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[fl
     return found
 
 
-def measured(predictor: Predictor, groups: dict[Size, list[Tensor]], rounds: int, threads: int) -> dict[str, Any]:
+def measured(
+    predictor: Predictor, groups: dict[Size, list[Tensor]], rounds: int, threads: int
+) -> dict[str, Any]:
     """Parity of each kind of export over all images, and medians of its times of an image."""
     own: list[Instances] = []
     theirs: dict[str, list[Instances]] = {name: [] for name in KINDS}
@@ -87,7 +89,9 @@ def measured(predictor: Predictor, groups: dict[Size, list[Tensor]], rounds: int
                 own.append(predictor.predict([image])[0])
                 for name, run in runs.items():
                     theirs[name] += instances(run(batch))
-                calls: dict[str, Callable[[], Any]] = {"eager": lambda image=image: predictor.predict([image])}
+                calls: dict[str, Callable[[], Any]] = {
+                    "eager": lambda image=image: predictor.predict([image])
+                }
                 calls |= {name: lambda run=run, batch=batch: run(batch) for name, run in runs.items()}
                 for name, spent in timed(calls, rounds).items():
                     times[name].append(median(spent))
@@ -117,7 +121,7 @@ def rows(times: dict[str, list[float]], found: dict[str, Parity]) -> list[dict[s
 def table(result: dict[str, Any]) -> str:
     """Markdown."""
     lines = [
-        "| | ms an image | eager / this | instances | unpaired | scores within | mean IoU | least | changed |",
+        "| | ms an image | eager / this | instances | unpaired | scores within | IoU | least | changed |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in result["rows"]:
@@ -150,7 +154,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", required=True, help="folder or registered model")
     parser.add_argument("--annotations", required=True, help="COCO JSON that names the images")
     parser.add_argument("--images", help="their folder, where it is another")
-    parser.add_argument("--size", nargs=2, type=int, action="append", help="only images of this H W; repeatable")
+    parser.add_argument(
+        "--size", nargs=2, type=int, action="append", help="only images of this H W; repeatable"
+    )
     parser.add_argument("--count", type=int, default=50, help="images; default 50")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds an image; default 5")
     parser.add_argument("--threads", type=int, default=1, help="of each implementation; default 1")

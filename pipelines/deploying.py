@@ -49,7 +49,9 @@ def export_model(
     """
     target = Path(out or f"student{SUFFIX[kind]}")
     if target.suffix != SUFFIX[kind]:
-        raise InputError(f"expected a file name that ends in {SUFFIX[kind]}, found {target.name}", where="--out")
+        raise InputError(
+            f"expected a file name that ends in {SUFFIX[kind]}, found {target.name}", where="--out"
+        )
     if kind == "onnx":
         require_onnx()
     folder = registry.local_folder(model)
@@ -93,7 +95,7 @@ def metadata(
 def trial_images(
     images: Sequence[str] | None, size: Sequence[int] | None, categories: tuple[Category, ...]
 ) -> tuple[tuple[int, int], list[Tensor]]:
-    """The size to export, and images of it, a few: brought to it where none has it, drawn where there are none."""
+    """The size to export, and a few images: brought to it where none has it, drawn where there are none."""
     data = own_images(images, categories)
     if data is None:
         if size is None:

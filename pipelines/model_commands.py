@@ -31,7 +31,9 @@ def add_commands(commands: Commands) -> None:
     command.add_argument("--out", metavar="JSON", required=True, help="metrics to write")
     command.set_defaults(run=evaluate)
 
-    command = commands.add_parser("export", help="a student with its decoding as one file, ONNX or torch.export")
+    command = commands.add_parser(
+        "export", help="a student with its decoding as one file, ONNX or torch.export"
+    )
     command.add_argument("--model", required=True, help=MODEL_HELP)
     kind = command.add_mutually_exclusive_group(required=True)
     for name, text in (("onnx", "an .onnx file"), ("torch-export", "a .pt2 file")):

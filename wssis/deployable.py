@@ -16,7 +16,6 @@ from wssis.predictor import Predictor
 from wssis.rawmaps import RawMaps
 from wssis.resampling import Resample
 
-
 OUTPUTS = ("scores", "labels", "masks", "counts")
 Padded: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -78,7 +77,7 @@ class Deployable(nn.Module):
         return F.pad(normalised, (0, right, 0, below))
 
     def scored(self, raw: RawMaps, heat: Tensor) -> tuple[Tensor, Tensor]:
-        """Mask probabilities (B, n, h, w) of the likeliest cells, their scores (B, n, K), -1 for no candidate."""
+        """Mask probabilities (B, n, h, w) of the likeliest cells, and scores (B, n, K), -1: no candidate."""
         likely = heat > self.settings.score_threshold
         best, order = torch.where(likely, heat, 0.0).amax(2).topk(self.candidates, 1)
         count = most((best > 0).sum(1), self.candidates)

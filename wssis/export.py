@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -80,16 +81,14 @@ def write_onnx(program: ExportedProgram, path: str | Path, metadata: Mapping[str
     for value in (*graph.inputs, *graph.outputs):
         assert value.shape is not None
         names = ("batch", "instances", "", "")
-        sizes = [
-            dim if isinstance(dim, int) else name for dim, name in zip(value.shape, names, strict=False)
-        ]
+        sizes = [dim if isinstance(dim, int) else name for dim, name in zip(value.shape, names, strict=False)]
         value.shape = ir.Shape(sizes)
     written.model.metadata_props.update({name: json.dumps(value) for name, value in metadata.items()})
     written.save(str(path), external_data=False)
 
 
 def open_torch(path: str | Path) -> Callable[[Tensor], Outputs]:
-    """A written .pt2 file as a function of images. Torch unpickles parts of it: only for a file of one's own."""
+    """A written .pt2 file as a function of images. Torch unpickles parts: only for a file of one's own."""
     with quiet():
         return torch.export.load(str(path)).module()
 
@@ -108,11 +107,9 @@ def open_onnx(path: str | Path, threads: int = 0) -> Callable[[Tensor], Outputs]
     return lambda images: tuple(map(torch.from_numpy, session.run(None, {"images": images.numpy()})))
 
 
-class quiet(warnings.catch_warnings):  # noqa: N801 (used as a function)
+@contextmanager
+def quiet() -> Iterator[None]:
     """Exporters warn about their own insides."""
-
-    def __enter__(self) -> Any:
-        """Ignore every warning."""
-        entered = super().__enter__()
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return entered
+        yield

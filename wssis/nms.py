@@ -58,7 +58,8 @@ def matrix_decay(iou: Tensor, kernel: Literal["gaussian", "linear"], sigma: floa
     """Factor 0..1 (…, N) of each score in Matrix NMS.
 
     Args:
-        iou: (…, N, N) strictly upper triangular, of a higher mask (row) with a lower one (column) of its class.
+        iou: (…, N, N) strictly upper triangular, of a higher mask (row) with a lower one (column) of
+            its class.
     """
     worst = iou.amax(-2)[..., :, None]
     if kernel == "gaussian":

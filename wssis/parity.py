@@ -40,14 +40,13 @@ class Parity:
 
     def __str__(self) -> str:
         return (
-            f"{self.instances} instances in {self.images} images, {self.unpaired} without a partner; scores "
-            f"within {self.score:.1e}, mask IoU {self.iou:.5f} (least {self.least_iou:.4f}, {self.changed} changed)"
+            f"{self.instances} instances in {self.images} images, {self.unpaired} without a partner; "
+            f"scores within {self.score:.1e}, mask IoU {self.iou:.5f} (least {self.least_iou:.4f}, "
+            f"{self.changed} changed)"
         )
 
 
-def parity(
-    ours: Sequence[Instances], theirs: Sequence[Instances], threshold: float, most: int
-) -> Parity:
+def parity(ours: Sequence[Instances], theirs: Sequence[Instances], threshold: float, most: int) -> Parity:
     """Compare what was found on the same images.
 
     Args:

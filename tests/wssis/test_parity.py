@@ -27,7 +27,9 @@ def test_the_same_in_another_order() -> None:
 
 
 def test_what_is_not_the_same() -> None:
-    assert not parity([OWN], [boxes((0, 10, 0.8998, 0), *[(20, 12, 0.6, 1), (30, 5, 0.3, 0)])], 0.05, 100).holds
+    assert not parity(
+        [OWN], [boxes((0, 10, 0.8998, 0), *[(20, 12, 0.6, 1), (30, 5, 0.3, 0)])], 0.05, 100
+    ).holds
     assert parity([OWN], [boxes((0, 10, 0.9, 1), (20, 12, 0.6, 1), (30, 5, 0.3, 0))], 0.05, 100).unpaired == 2
     assert parity([OWN], [OWN[:2]], 0.05, 100).unpaired == 1
     assert parity([OWN[:2]], [OWN], 0.05, 100).unpaired == 1
