@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -89,10 +90,8 @@ def measured(
                 own.append(predictor.predict([image])[0])
                 for name, run in runs.items():
                     theirs[name] += instances(run(batch))
-                calls: dict[str, Callable[[], Any]] = {
-                    "eager": lambda image=image: predictor.predict([image])
-                }
-                calls |= {name: lambda run=run, batch=batch: run(batch) for name, run in runs.items()}
+                calls: dict[str, Callable[[], Any]] = {"eager": partial(predictor.predict, [image])}
+                calls |= {name: partial(run, batch) for name, run in runs.items()}
                 for name, spent in timed(calls, rounds).items():
                     times[name].append(median(spent))
         print(f"{size[0]} x {size[1]}: {len(images)} images", file=sys.stderr, flush=True)
