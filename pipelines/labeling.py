@@ -116,16 +116,25 @@ def ignore_regions(decided: Instances, ignored: Tensor) -> Tensor:
     return regions
 
 
-def beats_chance(found: Tensor, before: Tensor) -> bool:
-    """Whether worths (N,) of the same points rise on average by more than twice the standard error.
+def beats_chance(rises: Sequence[Tensor]) -> bool:
+    """Whether worths rise on average by more than twice the standard error of their mean.
 
-    A search over a dozen held-out objects always finds rules that suit these better; rules that only do
-    so by chance made labels worse than the defaults (shapes, seed 1).
+    A search over few held-out objects always finds something that suits these better. Objects of one image
+    rise and fall together, so that the images count and not the objects: the error is that of a mean over
+    clusters (Liang and Zeger, 1986), sqrt(G / (G - 1) sum_g (sum_i (d_gi - mean))^2) / N. By the error of
+    independent objects rules for nuclei (seed 2) were kept that suited one image of nine; see results.md.
+
+    Args:
+        rises: for each image, by how much its objects (n,) are worth more.
     """
-    rise = found - before
-    if len(rise) < 2:
+    rises = [rise for rise in rises if len(rise)]
+    if len(rises) < 2:
         return False
-    return bool(rise.mean() > 2 * rise.std() / len(rise) ** 0.5)
+    mean = torch.cat(list(rises)).mean()
+    shares = torch.stack([(rise - mean).sum() for rise in rises])
+    images, objects = len(rises), sum(map(len, rises))
+    error = (images / (images - 1) * shares.square().sum()).sqrt() / objects
+    return bool(mean > 2 * error)
 
 
 def worth(decided: Instances, truth: Instances) -> Tensor:

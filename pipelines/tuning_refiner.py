@@ -141,12 +141,10 @@ class Trainings:
         """
         rises = []
         for seed in range(self.seed + 1, self.seed + 1 + AGAIN):
-            ours, theirs = (
-                torch.cat(self.ious(self.train(tried, seed))) for tried in (values, values_of(self.section))
-            )
-            rises.append(ours - theirs)
-        rise = torch.stack(rises).mean(0)
-        return beats_chance(rise, torch.zeros_like(rise)), float(rise.mean())
+            ours, theirs = (self.ious(self.train(tried, seed)) for tried in (values, values_of(self.section)))
+            rises.append([one - other for one, other in zip(ours, theirs, strict=True)])
+        by_image = [torch.stack(rise).mean(0) for rise in zip(*rises, strict=True)]
+        return beats_chance(by_image), float(torch.cat(by_image).mean())
 
 
 def values_of(section: Refiner) -> Values:

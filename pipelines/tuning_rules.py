@@ -53,10 +53,9 @@ class Rules:
             identity={"pseudo": asdict(self.defaults), "deps": deps},
         )
 
-    def worths(self, rules: PseudoRules) -> Tensor:
-        """Worth (N,) of the labels of all held-out objects."""
-        each = [worth(decide(given, rules), truth) for given, truth in self.answers]
-        return torch.cat(each) if each else torch.zeros(1)
+    def worths(self, rules: PseudoRules) -> list[Tensor]:
+        """Worth (n,) of the labels of the objects of each held-out image."""
+        return [worth(decide(given, rules), truth) for given, truth in self.answers]
 
     def objective(self, values: Values, report: Report) -> float:
         """Mean worth of a label. Each image's share is reported; their mean is the mean worth."""

@@ -49,7 +49,8 @@ def tune_pseudo(stage: Stage) -> None:
         found = conduct(stage, tried.search(n_trials, dep_digests("tune_pseudo")), paths.PLOT_TUNE_PSEUDO)
         best = best_of(found.tried)
         gain, better = best.worth - found.tried[0].worth, replace(chosen, **best.values)
-        kept = beats_chance(tried.worths(better), tried.worths(chosen))
+        pairs = zip(tried.worths(better), tried.worths(chosen), strict=True)
+        kept = beats_chance([ours - theirs for ours, theirs in pairs])
         chosen = better if kept else chosen
         stage.tracker.metrics({"tune/gain": gain, "tune/kept": float(kept)})
         outcome = "kept" if kept else "within chance: the rules in params stay"

@@ -152,9 +152,9 @@ def test_rules_found_by_chance_are_not_kept(project: Path, monkeypatch: pytest.M
     here = stage("tune_pseudo", tune_pseudo={"n_trials": 3})
     luck = iter((0.1, 0.5, 0.2))
     monkeypatch.setattr(Rules, "objective", lambda self, values, report: next(luck))
-    rises = torch.tensor([0.3, -0.3, 0.1])
+    rises = torch.tensor([[0.3], [-0.3], [0.1]])
     monkeypatch.setattr(
-        Rules, "worths", lambda self, rules: rises if rules != here.params.pseudo else torch.zeros(3)
+        Rules, "worths", lambda self, rules: list(rises if rules != here.params.pseudo else 0 * rises)
     )
     tune_pseudo(here)
     assert rules_in_force(here.params) == here.params.pseudo
@@ -220,7 +220,7 @@ def test_the_best_must_beat_the_defaults_with_other_seeds(
 
     rises = {1: torch.tensor([0.1, 0.1, 0.12, 0.1]), 2: torch.tensor([0.1, 0.12, 0.1, 0.1])}
     monkeypatch.setattr(made, "train", train)
-    monkeypatch.setattr(made, "ious", lambda model: [0.5 + model[0] * rises[model[1]]])
+    monkeypatch.setattr(made, "ious", lambda model: list((0.5 + model[0] * rises[model[1]])[:, None]))
     assert made.beat_the_defaults(better)[0]
     assert set(seeds) == {1, 2}  # the search has used 0
     rises[2] = torch.tensor([-0.5, 0.3, 0.1, -0.2])
