@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from wssis.errors import InputError
-from wssis.files import atomic_path, write_json
+from wssis.files import write_json, write_tensors
 from wssis.models.refiner import Refiner
 from wssis.models.solov2 import SOLOv2
 from wssis.settings import RefinerSettings, SOLOv2Settings
@@ -61,13 +61,8 @@ def save_model(
     """
     folder = Path(folder)
     values = asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else dict(settings)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     (folder / META).unlink(missing_ok=True)
-    with atomic_path(folder / WEIGHTS) as temporary:
-        try:
-            save_file(state, temporary)
-        except SafetensorError as error:  # how safetensors tells of a full disk
-            raise OSError(str(error)) from error
+    write_tensors(folder / WEIGHTS, model.state_dict())
     meta = {
         "format": FORMAT,
         "kind": kind,

@@ -17,8 +17,9 @@ from wssis.data.coco import CocoData
 from wssis.data.dataset import ShuffledPositions
 from wssis.data.images import read_image
 from wssis.models.refiner import Refiner
+from wssis.resume import Resume
 from wssis.settings import RefinerSettings, TrainSettings
-from wssis.trainer import Progress, fit
+from wssis.trainer import Progress, fit, naming_images
 
 Crops = tuple[Tensor, Tensor, Tensor, Tensor]  # images, rough, points, targets
 
@@ -156,6 +157,7 @@ def train_refiner(
     augment: float = 1.0,
     snapshots: Sequence[float] = (),
     on_snapshot: Callable[[float, nn.Module], None] | None = None,
+    resume: Resume | None = None,
 ) -> Refiner:
     """Train a refiner on the strong images.
 
@@ -169,19 +171,24 @@ def train_refiner(
         device: where the network lies.
         dice_share: of Dice in the loss, see `refiner_loss`.
         augment: strength of the random changes, see `RefinerCrops`.
-        snapshots, on_snapshot: see `fit`.
+        snapshots, on_snapshot, resume: see `fit`.
 
     Raises:
         ValueError: there is no object to learn from.
+        NonFiniteLoss: names the step and its images.
+        TrainingStopped: `resume` was asked to stop.
     """
     torch.manual_seed(seed)
     model = Refiner(settings, truth.num_classes).to(device)
     images = RefinerCrops(truth, rough, model, crops, seed, augment)
     if not len(images):
         raise ValueError("no strong image has an object: there is nothing to learn refining from")
-    sampler = ShuffledPositions([1] * len(images), max(1, train.batch_size // crops), train.iterations, seed)
+    start = resume.step if resume is not None else 0
+    per_batch = max(1, train.batch_size // crops)
+    sampler = ShuffledPositions([1] * len(images), per_batch, train.iterations, seed, start)
     loader = DataLoader(images, batch_sampler=sampler, collate_fn=collate_crops, num_workers=train.workers)  # type: ignore[arg-type,var-annotated]
     loss = partial(refiner_loss, dice_share=dice_share)
-    result = fit(model, loader, loss, train, on_step, snapshots, on_snapshot)
+    with naming_images(lambda step: [images.items[index][0].id for _, index in sampler.at(step - 1)]):
+        result = fit(model, loader, loss, train, on_step, snapshots, on_snapshot, resume)
     assert isinstance(result.model, Refiner)
     return result.model

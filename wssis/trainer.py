@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from wssis.errors import InputError
+from wssis.resume import Resume, Stateful
 from wssis.settings import TrainSettings
 
 
@@ -25,7 +28,7 @@ class Progress:
         total: number of steps.
         losses: loss terms by name, and their sum as `loss`.
         learning_rate: of the new layers at this step.
-        seconds: since training began.
+        seconds: since training first began.
     """
 
     step: int
@@ -48,8 +51,21 @@ class TrainResult:
     snapshots: dict[float, nn.Module] = field(default_factory=dict)
 
 
-class NonFiniteLoss(RuntimeError):
-    """The loss is not a number; training cannot go on."""
+class NonFiniteLoss(InputError):
+    """Loss or gradient is not a number; training cannot go on, and has not taken the step.
+
+    Attributes:
+        step: that it would have been.
+        what: terms of the loss or groups of parameters, with their values.
+    """
+
+    def __init__(self, step: int, what: str, images: Sequence[int] = ()) -> None:
+        shown = f"; its images: {', '.join(map(str, images))}" if images else ""
+        super().__init__(
+            f"{what} at step {step}{shown}",
+            remedy="Lower learning_rate, or look at the labels of these images",
+        )
+        self.step, self.what = step, what
 
 
 def fit(
@@ -60,21 +76,24 @@ def fit(
     on_step: Callable[[Progress], None] = lambda progress: None,
     snapshots: Sequence[float] = (),
     on_snapshot: Callable[[float, nn.Module], None] | None = None,
+    resume: Resume | None = None,
 ) -> TrainResult:
     """Train `model` on `batches` and return it with averaged weights.
 
     Args:
         model: trained in place; a `backbone` or `encoder` in a parameter's name marks the slower group.
-        batches: as many as there are iterations.
+        batches: as many as there are iterations; with `resume`, those after `resume.step`.
         loss: (model, batch) to scalar loss terms by name; their sum is minimised.
         settings: see `TrainSettings`.
         on_step: called after each step.
         snapshots: shares of the iterations at which a copy is kept.
         on_snapshot: given each share and its copy, which is then not kept. Whatever it raises ends the
             training.
+        resume: where the state is kept, and gone on from if there is one.
 
     Raises:
-        NonFiniteLoss: names the step and its batch.
+        NonFiniteLoss: names the step, and terms of the loss or groups of parameters.
+        TrainingStopped: `resume` was asked to stop.
     """
     optimizer = build_optimizer(model, settings)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, settings))
@@ -86,18 +105,28 @@ def fit(
     wanted = {share: max(1, round(share * settings.iterations)) for share in snapshots}
     kept: dict[float, nn.Module] = {}
     parameters = [p for p in model.parameters() if p.requires_grad]
+    parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    if average is not None:
+        parts["average"] = average
     model.train()
-    start = time.perf_counter()
-    for step, batch in enumerate(batches, 1):
+    upcoming = iter(batches)  # before the state comes back: a DataLoader begins by drawing a random number
+    done = 0
+    if resume is not None:
+        done = resume.restore(parts)
+        kept = {share: with_weights(model, weights) for share, weights in resume.snapshots().items()}
+    start = time.perf_counter() - (resume.seconds if resume is not None else 0.0)
+    for step, batch in enumerate(upcoming, done + 1):
         terms = loss(model, batch)
         total = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(total):
-            named = {name: float(value.detach()) for name, value in terms.items()}
-            raise NonFiniteLoss(f"the loss is not finite at step {step}: {named}; lower the learning rate")
+            raise NonFiniteLoss(step, f"the loss is not finite ({not_finite_terms(terms)})")
         optimizer.zero_grad(set_to_none=True)
         total.backward()
         if settings.clip:
-            nn.utils.clip_grad_norm_(parameters, settings.clip)
+            norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            if not torch.isfinite(norm):
+                raise NonFiniteLoss(step, f"the gradient is not finite ({not_finite_groups(optimizer)})")
+            nn.utils.clip_grads_with_norm_(parameters, settings.clip, norm)
         learning_rate = float(scheduler.get_last_lr()[-1])
         optimizer.step()
         scheduler.step()
@@ -112,8 +141,44 @@ def fit(
         losses = {name: float(value.detach()) for name, value in terms.items()} | {
             "loss": float(total.detach())
         }
-        on_step(Progress(step, settings.iterations, losses, learning_rate, time.perf_counter() - start))
+        seconds = time.perf_counter() - start
+        on_step(Progress(step, settings.iterations, losses, learning_rate, seconds))
+        if resume is not None:
+            resume.after(step, seconds, parts, kept)
     return TrainResult(finished(average.module if average is not None else model), kept)
+
+
+def not_finite_terms(terms: Mapping[str, Tensor]) -> str:
+    """Terms of the loss with their values, those first that are not finite."""
+    values = {name: float(value.detach()) for name, value in terms.items()}
+    ordered = sorted(values, key=lambda name: math.isfinite(values[name]))
+    return ", ".join(f"{name} {values[name]:.4g}" for name in ordered)
+
+
+def not_finite_groups(optimizer: torch.optim.Optimizer) -> str:
+    """Names of the groups of parameters that have a gradient which is not finite."""
+    named = [
+        group["name"]
+        for group in optimizer.param_groups
+        if any(p.grad is not None and not p.grad.isfinite().all() for p in group["params"])
+    ]
+    return ", ".join(named) or "its norm alone"
+
+
+@contextmanager
+def naming_images(images_of: Callable[[int], Sequence[int]]) -> Iterator[None]:
+    """Adds to a `NonFiniteLoss` the ids of its images; `images_of` is given the step, from 1."""
+    try:
+        yield
+    except NonFiniteLoss as error:
+        raise NonFiniteLoss(error.step, error.what, images_of(error.step)) from None
+
+
+def with_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    """A finished copy of `model` with other weights."""
+    copy = finished(model)
+    copy.load_state_dict(dict(weights))
+    return copy
 
 
 def finished(model: nn.Module) -> nn.Module:
@@ -140,6 +205,7 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Op
             groups.setdefault((not slow, parameter.ndim > 1), []).append(parameter)
     options = [
         {
+            "name": f"{'head' if fast else 'backbone'} {'weights' if decayed else 'biases and scales'}",
             "params": parameters,
             "lr": settings.learning_rate * (1 if fast else settings.backbone_rate),
             "weight_decay": settings.weight_decay if decayed else 0.0,

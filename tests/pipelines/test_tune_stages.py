@@ -234,7 +234,7 @@ def test_a_training_that_diverges_is_a_pruned_trial(project: Path, monkeypatch: 
     made = trainings(stage("tune_refiner"))
 
     def diverge(*_: object) -> None:
-        raise NonFiniteLoss("the loss is not finite at step 3")
+        raise NonFiniteLoss(3, "the loss is not finite")
 
     monkeypatch.setattr(made, "train", diverge)
     with pytest.raises(Pruned, match="not finite at step 3"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -96,6 +97,12 @@ class ShuffledPositions(Sampler[list[tuple[int, int]]]):
                     shuffle, current = self.order[torch.randperm(size, generator=generator)], epoch
                 keys.append((position, int(shuffle[offset])))
             yield keys
+
+    def at(self, batch: int) -> list[tuple[int, int]]:
+        """The keys of one batch, 0 the first of the training."""
+        alone = copy(self)
+        alone.start = batch
+        return next(iter(alone))
 
 
 def collate(samples: list[Sample]) -> Batch:
