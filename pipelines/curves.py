@@ -13,6 +13,7 @@ from pipelines.tracking import NullTracker
 from wssis.files import write_text
 
 if TYPE_CHECKING:
+    from wssis.resume import Resume
     from wssis.trainer import Progress  # brings torch, which a search without trials need not wait for
 
 MAX_ROWS = 1000
@@ -24,11 +25,14 @@ class TrainingLog:
     Use it in a `with` block and give `on_step` to the training; `write` at the end.
     """
 
-    def __init__(self, name: str, total: int, tracker: NullTracker) -> None:
-        self.rows: list[dict[str, float]] = []
+    def __init__(self, name: str, total: int, tracker: NullTracker, resume: Resume | None = None) -> None:
+        # Kept with the training's state: after a kill the curve goes on with it.
+        notes = resume.notes if resume is not None else {}
+        self.rows: list[dict[str, float]] = notes.setdefault("curve", [])
         self.tracker = tracker
+        self.noted = tracker.last_step("train/loss")  # steps that are done again are in MLflow already
         self.every = max(1, total // MAX_ROWS)
-        self.meter = Meter(name, total, "steps")
+        self.meter = Meter(name, total, "steps", begun=resume.step if resume is not None else 0)
 
     def __enter__(self) -> TrainingLog:
         self.meter.__enter__()
@@ -41,7 +45,8 @@ class TrainingLog:
         """Takes in one step."""
         values = {**progress.losses, "learning_rate": progress.learning_rate}
         self.meter.step(f"loss {progress.losses['loss']:.3f}", progress.step)
-        self.tracker.metrics({f"train/{name}": value for name, value in values.items()}, progress.step)
+        if progress.step > self.noted:
+            self.tracker.metrics({f"train/{name}": value for name, value in values.items()}, progress.step)
         if progress.step % self.every == 0 or progress.step == progress.total:
             self.rows.append({"step": progress.step, **values})
         if progress.step == progress.total:

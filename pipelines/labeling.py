@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pipelines.journal import Journal, left, packed, unpacked
 from pipelines.progress import Meter
 from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, CocoData, ImageRecord
@@ -49,10 +51,10 @@ def proposals(labeler: Labeler, data: CocoData, name: str) -> Iterator[tuple[Ima
         yield record, labeler.propose(image, points, labels, ids)
 
 
-def rough_dataset(labeler: Labeler, data: CocoData, name: str) -> CocoData:
-    """The teacher's masks for the points of `data`, under the ids of its annotations."""
-    images = []
-    for record, given in proposals(labeler, data, name):
+def rough_dataset(labeler: Labeler, data: CocoData, name: str, journal: Journal | None = None) -> CocoData:
+    """The teacher's masks for the points of `data`, under the ids of its annotations; `journal` has some."""
+    journal = journal or Journal()
+    for record, given in proposals(labeler, left(data, journal), name):
         assert given.ids is not None
         rles = [
             rle
@@ -65,8 +67,9 @@ def rough_dataset(labeler: Labeler, data: CocoData, name: str) -> CocoData:
             Annotation(i, label, rle, (x, y), score=score)
             for i, label, rle, (x, y), score in zip(*columns, strict=True)
         )
-        images.append(replace(record, annotations=annotations))
-    return replace(data, images=tuple(images), path=None)
+        journal.add(record.id, packed(replace(record, annotations=annotations)))
+    images = tuple(unpacked(record, journal.done[record.id]) for record in data.images)
+    return replace(data, images=images, path=None)
 
 
 def labelled(record: ImageRecord, decided: Instances, quality: Sequence[float] | None = None) -> ImageRecord:
@@ -154,18 +157,21 @@ def worth(decided: Instances, truth: Instances) -> Tensor:
     return torch.where(given, known, IGNORED * unknown)
 
 
-def predicted_results(predictor: Predictor, data: CocoData, name: str) -> list[dict[str, Any]]:
-    """COCO results of every image of `data`; masks of a few images are in memory at a time."""
-    results: list[dict[str, Any]] = []
-    with Meter(name, len(data.images), "images") as meter:
-        for group in groups([record.id for record in data.images], IMAGES):
-            for image_id, instances in predictor.predict_dataset(data.subset(group)).items():
-                results += to_coco_results(instances, image_id, data.categories)
+def predicted_results(
+    predictor: Predictor, data: CocoData, name: str, journal: Journal | None = None
+) -> list[dict[str, Any]]:
+    """COCO results of every image of `data`; masks of a few images are in memory at a time.
+
+    `journal` has some of these groups, by the number of their first image.
+    """
+    journal = journal or Journal()
+    starts = range(0, len(data.images), IMAGES)
+    begun = sum(start in journal.done for start in starts) * IMAGES
+    with Meter(name, len(data.images), "images", begun=min(begun, len(data.images))) as meter:
+        for start in (start for start in starts if start not in journal.done):
+            group = [record.id for record in data.images[start : start + IMAGES]]
+            found = predictor.predict_dataset(data.subset(group)).items()
+            results = [to_coco_results(instances, i, data.categories) for i, instances in found]
+            journal.add(start, list(chain.from_iterable(results)))
             meter.step(done=meter.done + len(group))
-    return results
-
-
-def groups(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    """Consecutive groups of at most `size`."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+    return list(chain.from_iterable(journal.done[start] for start in starts))

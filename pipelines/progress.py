@@ -12,11 +12,14 @@ LINE_EVERY_S = 10.0
 
 
 class Meter:
-    """Counts `total` steps of `what`; use it in a `with` block and call `step` after each."""
+    """Counts `total` steps of `what`; use it in a `with` block and call `step` after each.
 
-    def __init__(self, what: str, total: int, unit: str = "it") -> None:
-        self.what, self.total, self.unit = what, total, unit
-        self.done = 0
+    `begun` steps were done before and say nothing of how fast it goes.
+    """
+
+    def __init__(self, what: str, total: int, unit: str = "it", begun: int = 0) -> None:
+        self.what, self.total, self.unit, self.begun = what, total, unit, begun
+        self.done = begun
         self._start = self._said = time.monotonic()
         self._bar: Progress | None = None
         if sys.stdout.isatty():
@@ -28,7 +31,7 @@ class Meter:
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[note]}"),
             )
-            self._task = self._bar.add_task(what, total=total, rate="", note="")
+            self._task = self._bar.add_task(what, total=total, completed=begun, rate="", note="")
 
     def __enter__(self) -> Meter:
         if self._bar:
@@ -53,10 +56,10 @@ class Meter:
 
     def _rate(self) -> str:
         seconds = max(time.monotonic() - self._start, 1e-6)
-        return f"{self.done / seconds:.1f} {self.unit}/s"
+        return f"{(self.done - self.begun) / seconds:.1f} {self.unit}/s"
 
     def _say(self, note: str) -> None:
         self._said = time.monotonic()
         seconds = self._said - self._start
-        left = seconds / max(self.done, 1) * (self.total - self.done)
+        left = seconds / max(self.done - self.begun, 1) * (self.total - self.done)
         print(f"{self.what}: {self.done}/{self.total}, {self._rate()}, {left:.0f} s left  {note}", flush=True)

@@ -93,8 +93,12 @@ def dvc_inputs(stage: str) -> dict[str, str]:
 def dvc_given(stage: str) -> list[str]:
     """Paths that dvc.yaml gives to a stage: deps, and params files other than params.yaml."""
     entry = read_lock(paths.DVC_YAML)["stages"].get(stage, {})
-    files = [path for param in entry.get("params", []) if isinstance(param, dict) for path in param]
-    return [*entry.get("deps", []), *files]
+    return [*entry.get("deps", []), *params_files(entry)]
+
+
+def params_files(entry: Mapping[str, Any]) -> list[str]:
+    """Params files of a stage's entry in dvc.yaml other than params.yaml."""
+    return [path for param in entry.get("params", []) if isinstance(param, dict) for path in param]
 
 
 def dvc_outs(entries: Iterable[dict[str, Any]]) -> dict[str, str]:
@@ -122,6 +126,43 @@ def dep_digests(stage: str) -> dict[str, str]:
             raise InputError("does not exist", where=dep, remedy=f"Run `dvc repro {stage}`, which makes it")
         found[dep] = content_digest(path)
     return found
+
+
+def stage_inputs(stage: str) -> dict[str, str] | None:
+    """Digest of all files that a stage depends on, code included: {path: digest}; None if DVC knows none.
+
+    In a cell of `wssis compare`, and of a row there ("train ours"), by compare/dvc.yaml. Files and code are
+    read; folders of images are told by names, sizes and times, in a queued experiment, which has copies, by
+    dvc.lock.
+    """
+    workspace, cell = paths.dvc_workspace(), paths.cell()
+    listed = workspace / (paths.COMPARE_YAML if cell else paths.DVC_YAML)
+    name, _, row = stage.partition(" ")
+    entry = read_lock(listed)["stages"].get(name) if listed.exists() else None
+    if entry is None:
+        return None
+    hashes: dict[str, str] = {}
+    if paths.in_queued_experiment() and (workspace / paths.DVC_LOCK).exists():
+        hashes = dvc_outs(read_lock(workspace / paths.DVC_LOCK).get("stages", {}).values())
+    found = {}
+    for given in (*entry.get("deps", []), *params_files(entry)):
+        dep = given.replace("${item.fraction}-${item.seed}", cell).replace("${item.row}", row)
+        is_code = dep.split("/")[0] in ("wssis", "pipelines")
+        path = Path(__file__).parents[1] / dep if is_code else workspace / dep
+        if dep in (str(paths.PREPARED_TRAIN_IMAGES), str(paths.PREPARED_VAL_IMAGES)):
+            found[dep] = hashes.get(dep) or listing_digest(path)
+        else:
+            found[dep] = content_digest(path)
+    return found
+
+
+def listing_digest(folder: Path) -> str:
+    """sha256 of the names, sizes and times of a folder's files: of gigabytes in a moment."""
+    whole = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        about = path.stat()
+        whole.update(f"{path.relative_to(folder)} {about.st_size} {about.st_mtime_ns}\n".encode())
+    return whole.hexdigest()
 
 
 def content_digest(path: Path) -> str:

@@ -1,7 +1,7 @@
 """What every stage and command has around its work: params, a run, exit codes.
 
-0 done; 2 the input or the call is wrong, one line on stderr; 130 interrupted; 141 nobody reads the output any
-more; 1 anything else, with its traceback.
+0 done; 2 the input or the call is wrong, one line on stderr; 130 interrupted; 143 terminated; 141 nobody
+reads the output any more; 1 anything else, with its traceback.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from pipelines import paths
 from pipelines.params import Params, load_params
+from pipelines.resuming import Scratch, open_scratch
+from pipelines.stopping import Stopping, Terminated
 from pipelines.tracking import NullTracker, open_tracker
 from wssis.errors import InputError
 
@@ -32,11 +34,15 @@ class Stage:
         name: as in dvc.yaml.
         params: all params; a stage reads only the sections that dvc.yaml names for it.
         tracker: its run in MLflow, or one that notes nothing.
+        scratch: what a killed stage goes on from, or nothing.
+        stopping: whether a signal asks it to end.
     """
 
     name: str
     params: Params
     tracker: NullTracker = field(default_factory=NullTracker)
+    scratch: Scratch = field(default_factory=Scratch)
+    stopping: Stopping = field(default_factory=Stopping)
 
     def say(self, message: str) -> None:
         """A line for the person who waits."""
@@ -73,38 +79,72 @@ def with_objects(strong: CocoData, where: Path) -> CocoData:
     return strong
 
 
-def run(name: str, body: Callable[[Stage], None], sections: tuple[str, ...]) -> int:
+def run(name: str, body: Callable[[Stage], None], sections: tuple[str, ...], goes_on: bool = True) -> int:
     """Run a stage's body with params and tracking; returns the exit code.
 
     Args:
         name: of the stage in dvc.yaml.
         body: its work.
         sections: params that it uses, as dvc.yaml lists them.
+        goes_on: whether, after a kill, it goes on with the same run in MLflow.
     """
-    return exit_code(lambda: _run(name, body, sections))
+    return exit_code(lambda: _run(name, body, sections, goes_on))
 
 
-def _run(name: str, body: Callable[[Stage], None], sections: tuple[str, ...]) -> None:
+def _run(name: str, body: Callable[[Stage], None], sections: tuple[str, ...], goes_on: bool) -> None:
     params = load_params(paths.PARAMS)
-    tracker = open_tracker(name, params, sections)
-    try:
-        body(Stage(name, params, tracker))
-    except BaseException as error:
-        tracker.close(error=f"{type(error).__name__}: {error}")
-        raise
-    tracker.close()
+    with open_scratch(name, params, sections) as scratch, Stopping() as stopping:
+        tracker = open_tracker(name, params, sections, scratch.run_id)
+        if goes_on:
+            scratch.keep_run(tracker.run_id)
+        try:
+            body(Stage(name, params, tracker, scratch, stopping))
+        except BaseException as error:
+            told = f"{type(error).__name__}: {error}"
+            tracker.close(told, killed=isinstance(error, KeyboardInterrupt | Terminated))
+            if out_of_memory(error):
+                raise gpu_is_full(name, error) from error
+            raise
+        tracker.close()
+        scratch.clear()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a GPU's memory is full."""
+    torch = sys.modules.get("torch")  # without it nothing was on a GPU
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+
+
+def gpu_is_full(name: str, error: BaseException) -> InputError:
+    """What to lower, by stage."""
+    first = name.split()[0]
+    section = {"strong_only": "student", "train": "student", "tune_refiner": "refiner"}.get(first, first)
+    lower = {
+        "teacher": "teacher.train.batch_size or augment.crop",
+        "student": "student.train.batch_size or augment.crop",
+        "refiner": "refiner.train.batch_size or refiner.model.crop",
+        "evaluate": "evaluate.batch_size or resize.scale",
+    }.get(section, "resize.scale (or resize.short)")
+    return InputError(
+        f"the GPU's memory is full ({str(error).split('. ')[0]})",
+        where=f"stage {name}",
+        remedy=f"Lower {lower} in {paths.PARAMS}, or end what else uses the GPU",
+    )
 
 
 def exit_code(work: Callable[[], None]) -> int:
-    """Do the work; wrong input is one line on stderr and 2, an interrupt 130, any other error 1."""
+    """Do the work; wrong input is one line on stderr and 2, a signal 130 or 143, any other error 1."""
     try:
         work()
     except InputError as error:
         print(f"wssis: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("wssis: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as how:
+        print(f"wssis: interrupted{f': {how}' if str(how) else ''}", file=sys.stderr)
         return 130
+    except Terminated as how:
+        print(f"wssis: terminated{f': {how}' if str(how) else ''}", file=sys.stderr)
+        return 143
     except BrokenPipeError:  # whoever read the output, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

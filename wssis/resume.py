@@ -62,8 +62,9 @@ class Resume:
     Attributes:
         step: of the last state; 0 without one.
         notes: JSON values that are saved with a state and are there again after a kill.
-        seconds, spent, saves: of training so far, of these in saving, and how many states were saved; all
-            since the training first began.
+        seconds, spent, saves: of training up to the last state, of these in saving, and how many states
+            were saved; all since the training first began.
+        seconds_now: of training up to the last step.
 
     Raises:
         InputError: the state cannot be read.
@@ -84,6 +85,7 @@ class Resume:
         self.seconds = float(self._state.get("seconds", 0.0))
         self.spent = float(self._state.get("spent", 0.0))
         self.saves = int(self._state.get("saves", 0))
+        self.seconds_now = self.seconds
         self.notes: dict[str, Any] = self._state.get("notes", {})
         self._cost = float(self._state.get("cost", 0.0))  # of the next state, in seconds
         self._files: dict[float, str] = {}  # of snapshots that are on disk
@@ -123,7 +125,7 @@ class Resume:
             TrainingStopped: it was asked to stop; the state is saved.
             InputError: the disk is full.
         """
-        stop = self._stop()
+        stop, self.seconds_now = self._stop(), seconds
         if self.writes and (stop or self.share * seconds >= self.spent + self._cost):
             self._save(step, seconds, parts, snapshots)
         if stop:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pipelines import paths
 from pipelines.params import load_params
-from pipelines.tracking import KIND
+from pipelines.runs import KIND
 from pipelines.wording import many
 from wssis.errors import InputError
 

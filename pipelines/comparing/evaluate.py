@@ -18,7 +18,8 @@ def evaluate(stage: Stage, row: str) -> None:
     val, points = stage.load(paths.PREPARED_VAL), stage.load(paths.POINTS)
     folder = paths.ROW_MODELS / row
     predictor, _ = load_predictor(folder, settings.decode, settings.batch_size, stage.device)
-    scores = results_ap(val, predicted_results(predictor, val, row), settings.decode.max_detections)
+    results = predicted_results(predictor, val, row, stage.scratch.journal(row))
+    scores = results_ap(val, results, settings.decode.max_detections)
     ledger = json.loads(paths.LEDGER.read_text())
     seconds = stage.params.compare.class_seconds
     hours = label_hours(row, ledger, len(points.images), points.num_classes, seconds)

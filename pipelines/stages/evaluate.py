@@ -43,7 +43,7 @@ def evaluate(stage: Stage) -> None:
         saved = load_solov2(folder, stage.device)
         networks.append((name, saved))
         predictor = Predictor(saved.model, saved.resize, settings.decode, settings.batch_size)
-        results = predicted_results(predictor, val, name)
+        results = predicted_results(predictor, val, name, stage.scratch.journal(name))
         scores[name], by_class = ap_by_class(val, results, settings.decode.max_detections)
         for row in classes:
             row[name] = by_class[str(row["class"])]["AP"]

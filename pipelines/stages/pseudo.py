@@ -4,6 +4,7 @@ import sys
 from dataclasses import replace
 
 from pipelines import paths
+from pipelines.journal import left, packed, unpacked
 from pipelines.judging import calibrated
 from pipelines.labeling import labelled, proposals
 from pipelines.models import load_labeler
@@ -20,21 +21,24 @@ def pseudo(stage: Stage) -> None:
     labeler, _ = load_labeler(paths.TEACHER, paths.REFINER, rules, stage.device)
     points, drawn = stage.load(paths.POINTS), stage.load(paths.DRAWN).by_id
     curve = calibrated(labeler, stage.load(paths.HOLDOUT), rules)
-    labels, proposed, proposed_rough = [], [], []
-    for record, given in proposals(labeler, points, "label"):
+    journal = stage.scratch.journal("label")
+    for record, given in proposals(labeler, left(points, journal), "label"):
         found, signals = masks_and_signals(given, rules)
         if record.id in drawn:
             found = with_drawn(found, drawn[record.id].instances(), rules)
         judged = labelled(record, admit(found, rules), curve.quality(signals.numpy()).tolist())
-        labels.append(marked(judged, drawn.get(record.id)))
-        proposed.append(labelled(record, admit(found, nothing_left_out)))
-        proposed_rough.append(labelled(record, decide(replace(given, refined=None), nothing_left_out)))
-    for images, out in (
-        (labels, paths.LABELS),
-        (proposed, paths.PROPOSED),
-        (proposed_rough, paths.PROPOSED_ROUGH),
+        label = marked(judged, drawn.get(record.id))
+        proposed = labelled(record, admit(found, nothing_left_out))
+        proposed_rough = labelled(record, decide(replace(given, refined=None), nothing_left_out))
+        journal.add(record.id, [packed(each) for each in (label, proposed, proposed_rough)])
+    labels, *others = (
+        tuple(unpacked(record, journal.done[record.id][place]) for record in points.images)
+        for place in range(3)
+    )
+    for images, out in zip(
+        (labels, *others), (paths.LABELS, paths.PROPOSED, paths.PROPOSED_ROUGH), strict=True
     ):
-        save_coco(replace(points, images=tuple(images), path=None), out)
+        save_coco(replace(points, images=images, path=None), out)
     masks = sum(len(image.objects) for image in labels)
     stage.tracker.params({f"rules.{name}": value for name, value in vars(rules).items()})
     stage.tracker.params({f"quality.{name}": value for name, value in vars(curve).items()})

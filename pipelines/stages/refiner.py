@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pipelines import paths
 from pipelines.curves import TrainingLog
 from pipelines.params import refiner_in_force
+from pipelines.resuming import resumable
 from pipelines.stage import Stage, run, with_objects
 from wssis.checkpoint import save_model
 from wssis.train_refiner import train_refiner
@@ -16,7 +17,8 @@ def refiner(stage: Stage) -> None:
     settings = refiner_in_force(stage.params)
     strong = with_objects(stage.load(paths.STRONG), paths.STRONG)
     roughs = [stage.load(paths.ROUGH_EARLY), stage.load(paths.ROUGH_LATE)]
-    with TrainingLog(stage.name, settings.train.iterations, stage.tracker) as log:
+    steps = settings.train.iterations
+    with resumable(stage) as resume, TrainingLog(stage.name, steps, stage.tracker, resume) as log:
         model = train_refiner(
             strong,
             roughs,
@@ -28,6 +30,7 @@ def refiner(stage: Stage) -> None:
             stage.device,
             settings.dice_share,
             settings.augment,
+            resume=resume,
         )
     log.write(paths.PLOT_REFINER)
     save_model(

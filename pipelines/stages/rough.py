@@ -16,7 +16,8 @@ def rough(stage: Stage) -> None:
     for folder, out in ((paths.TEACHER_EARLY, paths.ROUGH_EARLY), (paths.TEACHER_LATE, paths.ROUGH_LATE)):
         saved = load_solov2(folder, stage.device)
         labeler = Labeler(saved.model, None, saved.resize, flips=saved.views)
-        save_coco(rough_dataset(labeler, strong, folder.name), out)
+        journal = stage.scratch.journal(folder.name)
+        save_coco(rough_dataset(labeler, strong, folder.name, journal), out)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from torch import nn
 
 from pipelines import paths
 from pipelines.curves import TrainingLog
+from pipelines.resuming import resumable
 from pipelines.stage import Stage, run
 from wssis.checkpoint import save_model
 from wssis.data.coco import CocoData
@@ -79,7 +80,8 @@ def train(
     params = stage.params
     images = " + ".join(str(len(source.images)) for source in sources)
     stage.say(f"{settings.iterations} steps on {images} images, device {stage.device}")
-    with TrainingLog(stage.name, settings.iterations, stage.tracker) as log:
+    steps = settings.iterations
+    with resumable(stage) as resume, TrainingLog(stage.name, steps, stage.tracker, resume) as log:
         result = train_solov2(
             sources,
             model,
@@ -91,6 +93,7 @@ def train(
             log.on_step,
             snapshots,
             stage.device,
+            resume,
         )
     log.write(plot)
     return result

@@ -65,4 +65,4 @@ def tune_pseudo(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run("tune_pseudo", tune_pseudo, ("seed", "pseudo", "tune_pseudo")))
+    sys.exit(run("tune_pseudo", tune_pseudo, ("seed", "pseudo", "tune_pseudo"), goes_on=False))

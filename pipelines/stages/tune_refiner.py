@@ -62,4 +62,4 @@ def tune_refiner(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run("tune_refiner", tune_refiner, ("seed", "refiner", "tune_refiner")))
+    sys.exit(run("tune_refiner", tune_refiner, ("seed", "refiner", "tune_refiner"), goes_on=False))

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from pipelines import paths, provenance, tracking, views
+from pipelines import runs as runs_of_mlflow
 from pipelines.params import load_params
 from pipelines.store import open_store
 from pipelines.tracking import NullTracker, open_tracker
@@ -152,7 +153,7 @@ def test_stages_of_one_dvc_command_share_a_parent(project: Path, monkeypatch: py
 
 def test_a_cell_is_told_apart_under_one_parent(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "dvc_process", lambda: psutil.Process())
-    monkeypatch.setenv(tracking.KIND, "compare")
+    monkeypatch.setenv(runs_of_mlflow.KIND, "compare")
     (project / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     folder = project / "compare/work/0.05-3"
     folder.mkdir(parents=True)

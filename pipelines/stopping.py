@@ -1,0 +1,64 @@
+"""Ctrl-C and SIGTERM while a stage runs: at once, or after the step that a training is at."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Terminated(BaseException):
+    """SIGTERM; like KeyboardInterrupt no Exception, so that nothing takes it for a fault."""
+
+
+class Stopping:
+    """Use it in a `with` block. A signal raises KeyboardInterrupt or `Terminated`.
+
+    In a `waiting` block the first one is only noted in `asked`, for whoever saves and then raises `error`;
+    the second one raises.
+    """
+
+    def __init__(self) -> None:
+        self.asked: signal.Signals | None = None
+        self._waits = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Stopping:
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                # Ignored in a job that a shell started in the background, or by nohup: it stays so.
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Lets what is inside end at a moment of its own choice."""
+        self._waits = True
+        try:
+            yield
+        finally:
+            self._waits = False
+
+    def error(self, message: str = "") -> BaseException:
+        """What stands for the signal that was noted."""
+        return Terminated(message) if self.asked is signal.SIGTERM else KeyboardInterrupt(message)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        first, self.asked = self.asked is None, signal.Signals(number)
+        if not (self._waits and first):
+            raise self.error()
+        if sys.stderr.isatty():
+            print("\nwssis: saves after this step; once more to leave without", file=sys.stderr)
