@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-from wssis.data.coco import Annotation, CocoData, ImageRecord
 
 
 class Journal:
@@ -42,25 +39,3 @@ class Journal:
         self.done[key] = value
         if self._file is not None:
             self._file.write(json.dumps([key, value], separators=(",", ":")).encode() + b"\n")
-
-
-def left(data: CocoData, journal: Journal) -> CocoData:
-    """The images of `data` that have nothing in the journal yet."""
-    return data.subset(image.id for image in data.images if image.id not in journal.done)
-
-
-def packed(record: ImageRecord) -> list[list[Any]]:
-    """An image's annotations as JSON."""
-    return [
-        [item.id, item.label, item.rle, item.point, item.crowd, item.score, item.extra, item.area]
-        for item in record.annotations
-    ]
-
-
-def unpacked(record: ImageRecord, values: list[list[Any]]) -> ImageRecord:
-    """The image with the annotations that `packed` made."""
-    annotations = tuple(
-        Annotation(number, label, rle, point and (point[0], point[1]), crowd, score, extra, area)
-        for number, label, rle, point, crowd, score, extra, area in values
-    )
-    return replace(record, annotations=annotations)

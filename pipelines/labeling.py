@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipelines.journal import Journal, left, packed, unpacked
+from pipelines.journal import Journal
 from pipelines.progress import Meter
 from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, CocoData, ImageRecord
@@ -49,6 +49,28 @@ def proposals(labeler: Labeler, data: CocoData, name: str) -> Iterator[tuple[Ima
     """What teacher and refiner say of the points of every image."""
     for record, image, (points, labels, ids) in each_image(data, name):
         yield record, labeler.propose(image, points, labels, ids)
+
+
+def left(data: CocoData, journal: Journal) -> CocoData:
+    """The images of `data` that have nothing in the journal yet."""
+    return data.subset(image.id for image in data.images if image.id not in journal.done)
+
+
+def packed(record: ImageRecord) -> list[list[Any]]:
+    """An image's annotations as JSON."""
+    return [
+        [item.id, item.label, item.rle, item.point, item.crowd, item.score, item.extra, item.area]
+        for item in record.annotations
+    ]
+
+
+def unpacked(record: ImageRecord, values: list[list[Any]]) -> ImageRecord:
+    """The image with the annotations that `packed` made."""
+    annotations = tuple(
+        Annotation(number, label, rle, point and (point[0], point[1]), crowd, score, extra, area)
+        for number, label, rle, point, crowd, score, extra, area in values
+    )
+    return replace(record, annotations=annotations)
 
 
 def rough_dataset(labeler: Labeler, data: CocoData, name: str, journal: Journal | None = None) -> CocoData:

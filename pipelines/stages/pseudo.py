@@ -4,9 +4,8 @@ import sys
 from dataclasses import replace
 
 from pipelines import paths
-from pipelines.journal import left, packed, unpacked
 from pipelines.judging import calibrated
-from pipelines.labeling import labelled, proposals
+from pipelines.labeling import labelled, left, packed, proposals, unpacked
 from pipelines.models import load_labeler
 from pipelines.params import rules_in_force
 from pipelines.stage import Stage, run
