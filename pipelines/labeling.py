@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -73,25 +73,41 @@ def unpacked(record: ImageRecord, values: list[list[Any]]) -> ImageRecord:
     return replace(record, annotations=annotations)
 
 
-def rough_dataset(labeler: Labeler, data: CocoData, name: str, journal: Journal | None = None) -> CocoData:
-    """The teacher's masks for the points of `data`, under the ids of its annotations; `journal` has some."""
+def label_each(
+    labeler: Labeler,
+    data: CocoData,
+    name: str,
+    label: Callable[[ImageRecord, Proposals], ImageRecord],
+    journal: Journal | None = None,
+) -> CocoData:
+    """`data` with what `label` makes of the proposals for each image; those in `journal` are done."""
     journal = journal or Journal()
     for record, given in proposals(labeler, left(data, journal), name):
-        assert given.ids is not None
-        rles = [
-            rle
-            for rows in torch.arange(len(given.points)).split(CHUNK)
-            if len(rows)
-            for rle in rle_api.encode(full_size(given, rows) > 0.5)
-        ]
-        columns = given.ids.tolist(), given.labels.tolist(), rles, given.points.tolist(), given.score.tolist()
-        annotations = tuple(
-            Annotation(i, label, rle, (x, y), score=score)
-            for i, label, rle, (x, y), score in zip(*columns, strict=True)
-        )
-        journal.add(record.id, packed(replace(record, annotations=annotations)))
+        journal.add(record.id, packed(label(record, given)))
     images = tuple(unpacked(record, journal.done[record.id]) for record in data.images)
     return replace(data, images=images, path=None)
+
+
+def rough_dataset(labeler: Labeler, data: CocoData, name: str, journal: Journal | None = None) -> CocoData:
+    """The teacher's masks for the points of `data`, under the ids of its annotations; see `label_each`."""
+    return label_each(labeler, data, name, rough_record, journal)
+
+
+def rough_record(record: ImageRecord, given: Proposals) -> ImageRecord:
+    """An image with the teacher's mask of each point."""
+    assert given.ids is not None
+    rles = [
+        rle
+        for rows in torch.arange(len(given.points)).split(CHUNK)
+        if len(rows)
+        for rle in rle_api.encode(full_size(given, rows) > 0.5)
+    ]
+    columns = given.ids.tolist(), given.labels.tolist(), rles, given.points.tolist(), given.score.tolist()
+    annotations = tuple(
+        Annotation(i, label, rle, (x, y), score=score)
+        for i, label, rle, (x, y), score in zip(*columns, strict=True)
+    )
+    return replace(record, annotations=annotations)
 
 
 def labelled(record: ImageRecord, decided: Instances, quality: Sequence[float] | None = None) -> ImageRecord:

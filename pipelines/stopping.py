@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -26,7 +27,7 @@ class Stopping:
 
     def __init__(self) -> None:
         self.asked: signal.Signals | None = None
-        self._waits = False
+        self._waits, self._pid = False, os.getpid()
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Stopping:
@@ -57,6 +58,8 @@ class Stopping:
         return Terminated(message) if self.asked is signal.SIGTERM else KeyboardInterrupt(message)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._pid:
+            return  # a process that loads data: Ctrl-C reaches it, too, and whoever started it ends it
         first, self.asked = self.asked is None, signal.Signals(number)
         if not (self._waits and first):
             raise self.error()

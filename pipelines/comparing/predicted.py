@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from pipelines import paths
 from pipelines.comparing.thresholds import as_labels, chosen, judge, of_classes
-from pipelines.labeling import each_image
+from pipelines.labeling import each_image, left, packed, unpacked
 from pipelines.models import load_predictor
 from pipelines.stage import Stage, run
 from wssis.data.coco import CocoData, ImageRecord, save_coco
@@ -33,15 +33,20 @@ def predicted(stage: Stage) -> None:
         for row, only in FILTERS.items()
     }
     points = stage.load(paths.POINTS)
-    labels: dict[str, list[ImageRecord]] = {row: [] for row in FILTERS}
-    numbers = dict.fromkeys(FILTERS, 1)
-    for record, found in predictions(predictor, points, "label"):
+    journal = stage.scratch.journal("label")  # of each image: for each row, its annotations
+    numbers = {
+        row: 1 + sum(len(done[place]) for done in journal.done.values()) for place, row in enumerate(FILTERS)
+    }
+    for record, found in predictions(predictor, left(points, journal), "label"):
+        made = []
         for row, only in FILTERS.items():
             image = as_labels(record, only(found, record), thresholds[row], numbers[row])
             numbers[row] += len(image.annotations)
-            labels[row].append(image)
-    for row, images in labels.items():
-        save_coco(replace(points, images=tuple(images), path=None), paths.ROW_LABELS / f"{row}.json")
+            made.append(packed(image))
+        journal.add(record.id, made)
+    for place, row in enumerate(FILTERS):
+        images = tuple(unpacked(record, journal.done[record.id][place]) for record in points.images)
+        save_coco(replace(points, images=images, path=None), paths.ROW_LABELS / f"{row}.json")
         stage.say(f"{row}: {numbers[row] - 1} masks over {thresholds[row]:g}")
     write_json(paths.THRESHOLDS, thresholds, indent=2)
     stage.tracker.metrics({f"threshold/{row}": value for row, value in thresholds.items()})

@@ -4,18 +4,18 @@ The fixed level is the one whose masks are best on the held-out strong images.
 """
 
 import sys
-from dataclasses import replace
 
 import torch
 
 from pipelines import paths
 from pipelines.comparing.rows import PAPER_RULES
-from pipelines.labeling import labelled, proposals
+from pipelines.labeling import label_each, labelled, proposals
 from pipelines.models import Saved, load_solov2
 from pipelines.stage import Stage, run
-from wssis.data.coco import CocoData, save_coco
+from wssis.data.coco import CocoData, ImageRecord, save_coco
 from wssis.labeler import Labeler
 from wssis.metrics import mask_iou
+from wssis.proposals import Proposals
 from wssis.rules import decide
 
 
@@ -32,10 +32,13 @@ def prompted(stage: Stage) -> None:
         ("fixed_level", by_level(teacher, level)),
         ("adaptive_level", by_level(teacher, None)),
     ):
-        images = tuple(
-            labelled(r, decide(given, PAPER_RULES)) for r, given in proposals(labeler, points, row)
-        )
-        save_coco(replace(points, images=images, path=None), paths.ROW_LABELS / f"{row}.json")
+        made = label_each(labeler, points, row, by_the_paper, stage.scratch.journal(row))
+        save_coco(made, paths.ROW_LABELS / f"{row}.json")
+
+
+def by_the_paper(record: ImageRecord, given: Proposals) -> ImageRecord:
+    """An image with a label a point by the paper's rules."""
+    return labelled(record, decide(given, PAPER_RULES))
 
 
 def by_level(teacher: Saved, level: int | None) -> Labeler:

@@ -1,16 +1,15 @@
 """refined: the paper's labels: adaptive level, one view, and the refined mask in place of the rough one."""
 
 import sys
-from dataclasses import replace
 
 from pipelines import paths
+from pipelines.comparing.prompted import by_the_paper
 from pipelines.comparing.rows import PAPER_RULES
-from pipelines.labeling import labelled, proposals
+from pipelines.labeling import label_each
 from pipelines.models import load_labeler
 from pipelines.stage import Stage, run
 from wssis.data.coco import save_coco
 from wssis.labeler import Labeler
-from wssis.rules import decide
 
 
 def refined(stage: Stage) -> None:
@@ -18,11 +17,9 @@ def refined(stage: Stage) -> None:
     whole, _ = load_labeler(paths.TEACHER, paths.REFINER, PAPER_RULES, stage.device)
     labeler = Labeler(whole.teacher, whole.refiner, whole.resize, PAPER_RULES, own_point=False)
     points = stage.load(paths.POINTS)
-    images = tuple(
-        labelled(record, decide(given, PAPER_RULES))
-        for record, given in proposals(labeler, points, "refined")
-    )
-    save_coco(replace(points, images=images, path=None), paths.ROW_LABELS / "refined.json")
+    journal = stage.scratch.journal("refined")
+    made = label_each(labeler, points, "refined", by_the_paper, journal)
+    save_coco(made, paths.ROW_LABELS / "refined.json")
 
 
 if __name__ == "__main__":
