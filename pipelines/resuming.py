@@ -176,5 +176,6 @@ def resumable(stage: Stage) -> Iterator[Resume | None]:
             raise
         raise stopping.error(f"step {resume.step} is saved; `dvc repro` goes on from there") from error
     cost = resume.spent / max(resume.seconds_now, 1e-9)
-    stage.say(f"state saved {resume.saves} times, {cost:.1%} of the training's time")
+    if resume.saves:
+        stage.say(f"saving its state took {cost:.1%} of the training's time ({resume.saves} saved)")
     stage.tracker.metrics({"time/saving_share": cost, "time/saving_seconds": resume.spent})

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 KIND = "WSSIS_RUN"  # environment variable: what a parent run is named, where it is no plain `dvc repro`
 PARENT_TAG = "mlflow.parentRunId"
+ERROR_TAG = "wssis.error"  # how a run ended that failed or was stopped
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
@@ -66,8 +67,7 @@ def parent_run(
             and earlier.data.params == shown(given)
             and os.environ.get("DVC_EXP_NAME", earlier.info.run_name) == earlier.info.run_name
         ):
-            take_over(client, earlier.info.run_id, tags)
-            return earlier.info.run_id
+            return take_over(client, earlier, tags)
         run_id = client.create_run(experiment, tags=tags, run_name=name).info.run_id
         log_params(client, run_id, given)
     return run_id
@@ -86,12 +86,15 @@ def existing(client: MlflowClient, run_id: str | None, experiment: str) -> Run |
     )
 
 
-def take_over(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None:
-    """Have a run go on as that of another process."""
+def take_over(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> str:
+    """Have a run go on as that of another process; returns its id."""
     from mlflow.entities import RunTag
 
-    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
-    client.update_run(run_id, status="RUNNING")
+    client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+    if ERROR_TAG in run.data.tags:
+        client.delete_tag(run.info.run_id, ERROR_TAG)
+    client.update_run(run.info.run_id, status="RUNNING")
+    return run.info.run_id
 
 
 def project_params(params: Params) -> Params:

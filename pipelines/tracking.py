@@ -18,7 +18,16 @@ import psutil
 from pipelines import paths
 from pipelines.params import Params, flatten
 from pipelines.provenance import dvc_inputs, dvc_process, process_tags
-from pipelines.runs import PARENT_TAG, existing, experiment_id, log_inputs, log_params, parent_run, take_over
+from pipelines.runs import (
+    ERROR_TAG,
+    PARENT_TAG,
+    existing,
+    experiment_id,
+    log_inputs,
+    log_params,
+    parent_run,
+    take_over,
+)
 from pipelines.store import open_store, store_uri
 from pipelines.views import TAG, shared_view
 from wssis.errors import InputError
@@ -172,7 +181,7 @@ class MlflowTracker(NullTracker):
             view = shared_view(self._pictures)
             self._try(self._client.set_experiment_tag, self._experiment, TAG, view)
         if error:
-            self.tags({"wssis.error": error})
+            self.tags({ERROR_TAG: error})
         status = "KILLED" if killed else "FAILED" if error else "FINISHED"
         for run_id in filter(None, (self.run_id, self.parent_id)):
             self._try(self._client.set_terminated, run_id, status)
@@ -219,8 +228,7 @@ def open_tracker(
             tags[PARENT_TAG] = parent_id
             client.update_run(parent_id, status="RUNNING")
         if earlier:
-            run_id = earlier.info.run_id
-            take_over(client, run_id, tags)
+            run_id = take_over(client, earlier, tags)
         else:
             run_id = client.create_run(experiment, tags=tags, run_name=f"{stage} {cell}".strip()).info.run_id
     except InputError:

@@ -3,13 +3,13 @@
 import sys
 
 from pipelines import paths
-from pipelines.comparing.prompted import by_the_paper
 from pipelines.comparing.rows import PAPER_RULES
-from pipelines.labeling import label_each
+from pipelines.labeling import label_each, labelled
 from pipelines.models import load_labeler
 from pipelines.stage import Stage, run
 from wssis.data.coco import save_coco
 from wssis.labeler import Labeler
+from wssis.rules import decide
 
 
 def refined(stage: Stage) -> None:
@@ -18,7 +18,13 @@ def refined(stage: Stage) -> None:
     labeler = Labeler(whole.teacher, whole.refiner, whole.resize, PAPER_RULES, own_point=False)
     points = stage.load(paths.POINTS)
     journal = stage.scratch.journal("refined")
-    made = label_each(labeler, points, "refined", by_the_paper, journal)
+    made = label_each(
+        labeler,
+        points,
+        "refined",
+        lambda record, given: labelled(record, decide(given, PAPER_RULES)),
+        journal,
+    )
     save_coco(made, paths.ROW_LABELS / "refined.json")
 
 

@@ -191,6 +191,40 @@ def test_another_dvc_command_is_another_parent_and_dead_runs_end(
     other.close()
 
 
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_killed_run_goes_on_and_so_does_its_parent_unless_params_differ(
+    project: Path, monkeypatch: pytest.MonkeyPatch, changed: bool
+) -> None:
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    monkeypatch.setattr(tracking, "dvc_process", lambda: psutil.Process(sleeper.pid))
+    killed = open_tracker("teacher", PARAMS, ("seed",))
+    killed.metrics({"train/loss": 1.0}, 3)
+    killed.close("Terminated: ", killed=True)
+    client = open_store()
+    assert {client.get_run(i).info.status for i in (killed.run_id, killed.parent_id)} == {"KILLED"}
+    sleeper.kill()
+    sleeper.wait()
+    monkeypatch.setattr(tracking, "dvc_process", lambda: psutil.Process())
+    evaluate = PARAMS.evaluate.model_copy(update={"pictures": 1})
+    params = PARAMS.model_copy(update={"evaluate": evaluate}) if changed else PARAMS
+    again = open_tracker("teacher", params, ("seed",), killed.run_id)
+    assert again.run_id == killed.run_id
+    assert again.last_step("train/loss") == 3
+    assert again.last_step("train/none") == 0
+    assert (again.parent_id == killed.parent_id) != changed
+    run = client.get_run(again.run_id)
+    assert run.info.status == "RUNNING"
+    assert run.data.tags["mlflow.parentRunId"] == again.parent_id
+    assert "wssis.error" not in run.data.tags
+    assert client.get_run(str(killed.parent_id)).info.status == ("KILLED" if changed else "RUNNING")
+    # The stage after it belongs to the same parent; a run that is gone is no one's to go on with.
+    following = open_tracker("rough", params, (), "f" * 32)
+    assert following.parent_id == again.parent_id
+    again.close()
+    following.close()
+    assert len(runs()) == (4 if changed else 3)
+
+
 def test_a_store_that_fails_later_costs_a_warning(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
