@@ -5,7 +5,9 @@ All points and levels of an image at once; no NMS, threshold or cap between poin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,6 +20,7 @@ from wssis.settings import DecodeSettings
 _OTHER_POINT = 0.1  # factor of a candidate for each other object's point that its mask holds
 _MOST_OTHERS = 3.0  # more of them tell nothing more, and would end at 0
 _LEAST_AT_POINT = 1e-6  # a mask that misses its point is scored down, not forgotten: it may be the only one
+_MARGIN = 1 + 1e-5  # of an upper bound, for rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ class Prompted:
         level: (N,) int64 chosen level, -1 = the masks of all levels are empty.
         cell: (N,) int64 chosen cell, or -1.
         score: (N,) float32 score of the chosen level in 0..1, 0 if there is none.
-        level_scores: (N, L) float32.
+        level_scores: (N, L) float32; 0 also for a level that could not win, unless `every_level` was asked.
     """
 
     probs: Tensor
@@ -101,6 +104,43 @@ def _point_evidence(
     return own * _OTHER_POINT**others
 
 
+def _quality(raw: RawMaps, image: int, distinct: Tensor, threshold: float, asked: Tensor) -> Tensor:
+    """Maskness (U,) of those of the cells `distinct` (U,) that are `asked` (U,) for, 0 of the others."""
+    cells = distinct[asked]
+    # A product of one row is another routine, whose last bits differ: what a cell says must not hang on
+    # how many others are asked with it.
+    twice = cells.repeat(2) if len(cells) == 1 else cells
+    maskness = torch.zeros_like(distinct, dtype=torch.float32)
+    maskness[asked] = mask_quality(raw, image, twice, threshold)[1][: len(cells)]
+    return maskness
+
+
+def _contenders(
+    scores_of: Callable[[Tensor], Tensor],
+    which: Tensor,
+    num_distinct: int,
+    quality: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Maskness (U,) of the cells that may win, 0 for those that cannot.
+
+    Maskness is at most 1, so that what a score would be with 1 is its upper bound, known without a mask.
+    First the cell of the greatest bound of each point is looked at, then all whose bound is not under the
+    score that this one has: of five levels fewer than two on average.
+
+    Args:
+        scores_of: maskness (U,) to scores (N, L, M), rising in each. which: (N, L, M) index into U.
+        quality: asked cells (U,) bool to their maskness (U,), see `_quality`.
+    """
+    index = which.flatten(1)
+    bounds = scores_of(torch.ones(num_distinct, device=which.device)).flatten(1)
+    asked, more = (torch.zeros(num_distinct, dtype=torch.bool, device=which.device) for _ in range(2))
+    asked[index.gather(1, bounds.argmax(1, keepdim=True))] = True
+    maskness = quality(asked)
+    best = scores_of(maskness).flatten(1).amax(1, keepdim=True)
+    more[index[(bounds * _MARGIN >= best) & (bounds > 0)]] = True
+    return maskness + quality(more & ~asked)
+
+
 @torch.no_grad()
 def prompt(
     raw: RawMaps,
@@ -111,8 +151,11 @@ def prompt(
     own_point: bool = True,
     neighbours: int = 0,
     level: int | None = None,
+    every_level: bool = False,
 ) -> Prompted:
     """One mask for each point, from the level that is surest of it.
+
+    Working memory beyond the result is bounded, whatever the number of points.
 
     Args:
         image: which image of the batch.
@@ -126,27 +169,36 @@ def prompt(
         neighbours: 1 = the 3 x 3 cells round the point's are asked too, for a point off the centre of its
             object (useful with own_point only).
         level: ask this one only, for comparison.
+        every_level: `level_scores` of all levels, also of those that cannot win: several times the work.
     """
     candidates = _candidates(raw, points_xy, neighbours)
     # Points share cells, above all at coarse levels: each mask is looked at once.
     distinct, which = candidates.unique(return_inverse=True)
-    _, maskness = mask_quality(raw, image, distinct, mask_threshold)
     category = raw.category[image][candidates, labels[:, None, None]].float().sigmoid()
-    if own_point:
-        scores = (
-            category.sqrt()
-            * maskness[which].square()
-            * _point_evidence(raw, image, points_xy, candidates, distinct, which)
-        )
-    else:
-        scores = category * maskness[which]
     if level is not None:
-        scores[:, torch.arange(scores.shape[1]) != level] = 0
+        category[:, torch.arange(category.shape[1]) != level] = 0
+    evidence = None
+    if own_point:
+        category = category.sqrt()
+        evidence = _point_evidence(raw, image, points_xy, candidates, distinct, which)
+
+    def scores_of(maskness: Tensor) -> Tensor:
+        """Scores (N, L, M) by the maskness of the distinct cells."""
+        if evidence is None:
+            return category * maskness[which]
+        return category * maskness[which].square() * evidence
+
+    quality = partial(_quality, raw, image, distinct, mask_threshold)
+    if every_level:
+        scores = scores_of(quality(torch.ones_like(distinct, dtype=torch.bool)))
+    else:
+        scores = scores_of(_contenders(scores_of, which, len(distinct), quality))
     level_scores, neighbour = _first_max(scores)
     score, best = _first_max(level_scores)
     cell = candidates.gather(2, neighbour[:, :, None])[:, :, 0].gather(1, best[:, None])[:, 0]
     found = score > 0
-    probs = raw.mask_logits(image, cell).sigmoid_().mul_(found[:, None, None])
+    probs = raw.mask_logits(image, cell).sigmoid_()
+    probs.index_fill_(0, (~found).nonzero()[:, 0], 0.0)
     return Prompted(probs, torch.where(found, best, -1), torch.where(found, cell, -1), score, level_scores)
 
 

@@ -28,7 +28,7 @@ def random_points(count: int, classes: int = 3, size: tuple[int, int] = (64, 96)
 
 def test_level_choice_is_category_times_maskness(parity):
     raw = parity.raw("point")
-    out = prompt(raw, 0, parity["point/points_xy"], parity["point/classes"], own_point=False)
+    out = prompt(raw, 0, parity["point/points_xy"], parity["point/classes"], own_point=False, every_level=True)
     expected = parity["point/level_scores_recomputed"]
     torch.testing.assert_close(out.level_scores, expected, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(out.score, expected.amax(1), rtol=1e-5, atol=1e-6)
@@ -42,7 +42,7 @@ def test_level_choice_is_category_times_maskness(parity):
 
 def test_one_level_alone_can_be_asked(parity):
     raw, points, classes = parity.raw("point"), parity["point/points_xy"], parity["point/classes"]
-    every = prompt(raw, 0, points, classes, own_point=False)
+    every = prompt(raw, 0, points, classes, own_point=False, every_level=True)
     for level in range(len(raw.grids)):
         out = prompt(raw, 0, points, classes, own_point=False, level=level)
         assert set(out.level.tolist()) <= {-1, level}
@@ -124,12 +124,32 @@ def test_prompt_is_the_loop_over_points_and_levels(make_raw, monkeypatch, own_po
     points[:4] = torch.tensor([[0.0, 0.0], [95.99, 63.99], [0.0, 63.99], [48.0, 32.0]])
     points[5] = points[4]
     scores, cells, masks = loop_prompt(raw, points, labels, own_point, neighbours)
-    out = prompt(raw, 0, points, labels, own_point=own_point, neighbours=neighbours)
+    ask = partial(prompt, raw, 0, points, labels, own_point=own_point, neighbours=neighbours)
+    out = ask(every_level=True)
     torch.testing.assert_close(out.level_scores, scores)
     torch.testing.assert_close(out.score, scores.amax(1))
     assert torch.equal(out.cell, cells)
     assert torch.equal(out.level, scores.argmax(1))
     torch.testing.assert_close(out.probs, masks)
+    # Levels that cannot win are left out: the answer is the same to the last bit.
+    usual = ask()
+    assert all(
+        torch.equal(getattr(usual, name), getattr(out, name)) for name in ("probs", "level", "cell", "score")
+    )
+    assert 0 < (usual.level_scores == out.level_scores).sum() < out.level_scores.numel()
+
+
+@pytest.mark.parametrize("own_point", [False, True])
+def test_leaving_levels_out_changes_no_answer(make_raw, own_point):
+    for seed in range(20):
+        raw = make_raw(seed=seed)
+        raw.kernels[:, ::5] = 0  # masks that are empty
+        points, labels = random_points(1 + seed)
+        usual, every = (
+            prompt(raw, 0, points, labels, own_point=own_point, every_level=every) for every in (False, True)
+        )
+        for name in ("probs", "level", "cell", "score"):
+            assert torch.equal(getattr(usual, name), getattr(every, name))
 
 
 # What the default does better
