@@ -28,7 +28,8 @@ def random_points(count: int, classes: int = 3, size: tuple[int, int] = (64, 96)
 
 def test_level_choice_is_category_times_maskness(parity):
     raw = parity.raw("point")
-    out = prompt(raw, 0, parity["point/points_xy"], parity["point/classes"], own_point=False, every_level=True)
+    points, classes = parity["point/points_xy"], parity["point/classes"]
+    out = prompt(raw, 0, points, classes, own_point=False, every_level=True)
     expected = parity["point/level_scores_recomputed"]
     torch.testing.assert_close(out.level_scores, expected, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(out.score, expected.amax(1), rtol=1e-5, atol=1e-6)
