@@ -123,7 +123,11 @@ def target_of(item: Instances, device: torch.device) -> dict[str, Tensor]:
     assert item.masks is not None
     boxes = mask_boxes(item.masks)
     kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    target = {"boxes": boxes[kept], "labels": item.labels[kept] + 1, "masks": item.masks[kept].to(torch.uint8)}
+    target = {
+        "boxes": boxes[kept],
+        "labels": item.labels[kept] + 1,
+        "masks": item.masks[kept].to(torch.uint8),
+    }
     return {name: value.to(device) for name, value in target.items()}
 
 
@@ -160,5 +164,3 @@ def object_sizes(items: Sequence[Instances]) -> list[float]:
 def parameters(model: nn.Module) -> int:
     """How many numbers a model learns."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-

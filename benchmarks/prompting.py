@@ -56,7 +56,9 @@ def agreement(ours: Prompted, cells: Tensor, masks: Tensor) -> dict[str, float]:
     off = float((ours.probs - masks)[ours.cell == cells].abs().max())
     pixels = float(((ours.probs > 0.5) != (masks > 0.5))[ours.cell == cells].float().mean())
     if same < 1 or off > 1e-4 or pixels > 1e-5:
-        raise RuntimeError(f"the loop disagrees: {same:.4f} of the cells are equal, masks differ by {off:.2g}")
+        raise RuntimeError(
+            f"the loop disagrees: {same:.4f} of the cells are equal, masks differ by {off:.2g}"
+        )
     return {"cells equal": same, "largest difference of a probability": off, "share of pixels": pixels}
 
 

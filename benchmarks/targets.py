@@ -36,9 +36,7 @@ def ours(
     grids = settings.grid_sizes(side, side)
     small = (side // 4, side // 4)
     shared = "all" if paper else "nearest"
-    return assign(
-        images, grids, settings.ranges, (side, side), small, classes, shared=shared, soft=not paper
-    )  # type: ignore[arg-type]
+    return assign(images, grids, settings.ranges, (side, side), small, classes, shared=shared, soft=not paper)  # type: ignore[arg-type]
 
 
 def loop(images: Sequence[Instances], settings: SOLOv2Settings, side: int, classes: int) -> Found:

@@ -85,9 +85,9 @@ def evaluate_model(model: str, images: str, annotations: str, out: str) -> None:
             record="categories",
             remedy=f"Give the categories of the data that {model} was trained on",
         )
-    scores = results_ap(
-        data, predicted_results(predictor, data, "evaluate"), predictor.settings.max_detections
-    )
+    backend = load_params().evaluate.backend if paths.PARAMS.exists() else "pycocotools"
+    results = predicted_results(predictor, data, "evaluate")
+    scores = results_ap(data, results, predictor.settings.max_detections, backend)
     write_json(out, scores, indent=2)
     print("  ".join(f"{name} {value:.3f}" for name, value in scores.items()))
 

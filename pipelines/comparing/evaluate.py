@@ -19,7 +19,7 @@ def evaluate(stage: Stage, row: str) -> None:
     folder = paths.ROW_MODELS / row
     predictor, _ = load_predictor(folder, settings.decode, settings.batch_size, stage.device)
     results = predicted_results(predictor, val, row, stage.scratch.journal(row))
-    scores = results_ap(val, results, settings.decode.max_detections)
+    scores = results_ap(val, results, settings.decode.max_detections, settings.backend)
     ledger = json.loads(paths.LEDGER.read_text())
     seconds = stage.params.compare.class_seconds
     hours = label_hours(row, ledger, len(points.images), points.num_classes, seconds)

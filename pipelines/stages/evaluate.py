@@ -44,7 +44,7 @@ def evaluate(stage: Stage) -> None:
         networks.append((name, saved))
         predictor = Predictor(saved.model, saved.resize, settings.decode, settings.batch_size)
         results = predicted_results(predictor, val, name, stage.scratch.journal(name))
-        scores[name], by_class = ap_by_class(val, results, settings.decode.max_detections)
+        scores[name], by_class = ap_by_class(val, results, settings.decode.max_detections, settings.backend)
         for row in classes:
             row[name] = by_class[str(row["class"])]["AP"]
         write_json(out, scores[name], indent=2)

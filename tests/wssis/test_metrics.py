@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -95,6 +96,38 @@ def test_equals_cocoeval_summarize_on_files(tmp_path, seed):
     assert list(ours.values()) == pytest.approx(list(evaluation.stats[:6]), abs=1e-12)
     assert 0 < ours["AP"] < 1
     assert results_ap(truth, results) == ours
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("most", [2, 100, 400])
+def test_the_faster_backend_gives_the_same_numbers(seed, most):
+    pytest.importorskip("faster_coco_eval")
+    truth, predictions = random_case(seed)
+    results = [r for i, found in predictions.items() for r in to_coco_results(found, i, truth.categories)]
+    usual, classes = ap_by_class(truth, results, most)
+    faster, of_classes = ap_by_class(truth, results, most, "faster")
+    assert faster == pytest.approx(usual, abs=1e-12)
+    for name, scores in classes.items():
+        assert of_classes[name] == pytest.approx(scores, abs=1e-12)
+
+
+def test_the_faster_backend_knows_crowds_and_images_without_anything():
+    pytest.importorskip("faster_coco_eval")
+    crowd = (0, box_mask(0, 0, 80, 80), {"crowd": True})
+    truth = data_of([(0, box_mask(90, 5, 20, 20)), crowd], [], [(1, box_mask(3, 3, 9, 9))])
+    guesses = found((0, box_mask(5, 5, 20, 20), 0.9), (0, box_mask(90, 5, 20, 18), 0.8))
+    for predictions in ({0: guesses}, {}):
+        results = [r for i, item in predictions.items() for r in to_coco_results(item, i, truth.categories)]
+        usual = results_ap(truth, results)
+        assert results_ap(truth, results, backend="faster") == pytest.approx(usual, abs=1e-12)
+    empty = data_of([], [])
+    assert results_ap(empty, [], backend="faster") == results_ap(empty, [])
+
+
+def test_a_backend_that_is_not_installed_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    with pytest.raises(InputError, match=r"faster-coco-eval.*pip install"):
+        results_ap(data_of([]), [], backend="faster")
 
 
 def test_perfect_predictions_of_one_class_that_is_class_0():
