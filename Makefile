@@ -7,11 +7,12 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint bench clean
 help:
 	@echo "make demo   install, run the pipeline on generated scenes, print what it came to"
 	@echo "make test   install, run the tests (pytest -m slow runs the slow ones)"
 	@echo "make lint   what CI checks without running anything: ruff, mypy"
+	@echo "make bench  install, run the quick benchmarks (bench.json); let nothing else run beside them"
 	@echo "make clean  remove caches of tools; data, models and runs stay"
 
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -39,6 +40,9 @@ lint: $(VENV)/.dev
 	ruff check .
 	ruff format --check .
 	mypy
+
+bench: $(VENV)/.dev
+	python -m benchmarks.suite --out bench.json
 
 clean:
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .scratch

@@ -1,8 +1,8 @@
 """Two implementations side by side: interleaved calls, medians with spread, ratios, bars; JSON and a table.
 
-On a CPU the time that counts is CPU time, all threads together: it hangs less on what else runs. On a GPU it is
-the time between device events. A ratio is the median over the rounds of one call's time by that of the first
-implementation in the same round, so that a machine that slows down slows both.
+On a CPU the time that counts is CPU time, all threads together: it hangs less on what else runs. On a GPU
+it is the time between device events. A ratio is the median over the rounds of one call's time by that of the
+first implementation in the same round, so that a machine that slows down slows both.
 """
 
 from __future__ import annotations

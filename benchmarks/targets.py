@@ -2,8 +2,8 @@
 
     python -m benchmarks.targets [--device cuda] [--objects 10 100 400] [--out FILE]
 
-Two images of 640 x 640 with so many objects each, the paper's grids and ranges, masks at a quarter. The rule is
-the paper's; the run ends with an error if both assign another cell, class or mask. `default` is the rule
+Two images of 640 x 640 with so many objects each, the paper's grids and ranges, masks at a quarter. The rule
+is the paper's; the run ends with an error if both assign another cell, class or mask. `default` is the rule
 of the default model (a cell learns one object, masks are soft) on the same input.
 """
 

@@ -1,4 +1,4 @@
-"""Time and memory of a call: CPU and wall time, device events on a GPU, peak memory, and the machine it ran on."""
+"""Time and memory of a call: CPU and wall time, GPU events, peak memory, and the machine it ran on."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
     python -m benchmarks.train_step [--device cuda] [--model default|paper] [--batch N] [--side PIXELS]
                                     [--backbone NAME] [--amp] [--compile] [--out FILE]
 
-Same timm backbone, same drawn scenes, AdamW for both. `default`: the default model, 8 images of 96 x 96, 4 classes.
+Same timm backbone, same drawn scenes, AdamW. `default`: the default model, 8 images of 96 x 96, 4 classes.
 `paper`: SOLOv2 of the paper (R-50 unless said), 2 images of 640 x 640, 80 classes. `--amp`: bf16 autocast
 of both; `--compile`: a further row, this project's network through torch.compile.
 """

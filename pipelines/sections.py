@@ -172,7 +172,7 @@ class Optuna(Section):
 class Evaluate(Section):
     """How predictions are made and measured on `val`; `pictures` of them are drawn.
 
-    `backend`: who computes AP. `faster` is faster-coco-eval where it is installed; the figures agree to 1e-12.
+    `backend`: who computes AP. `faster` is faster-coco-eval, where installed; the figures agree to 1e-12.
     """
 
     decode: DecodeSettings
