@@ -80,6 +80,7 @@ def mask_rcnn(
     detections: int = 100,
     device: str = "cpu",
     score_threshold: float = 0.05,
+    seed: int = 0,
 ) -> MaskRCNN:
     """Mask R-CNN on the backbone that `settings` name.
 
@@ -88,7 +89,7 @@ def mask_rcnn(
         anchors: a size in pixels of the network's input for each pyramid level (`strides` and one more).
         width: channels of pyramid and heads.
     """
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     pyramid = Pyramid(settings, strides, width)
     norm = partial(nn.GroupNorm, 32 if width % 32 == 0 else 4)
     model = MaskRCNN(
