@@ -128,9 +128,9 @@ def solov2_loss(raw: RawMaps, targets: Targets, mask_weight: float = 3.0) -> dic
     if not len(targets.cell):  # sums over nothing keep the graph whole
         dice = raw.kernels[:, :0].float().sum() + raw.features[:, :0].float().sum()
     order = targets.image.argsort(stable=True)
-    counts = targets.image.bincount(minlength=len(targets.masks)).tolist()
-    kernels = raw.kernels[targets.image[order], targets.cell[order]].float().split(counts)
-    instances = targets.instance[order].split(counts)
+    counts = targets.per_image
+    kernels = raw.kernels[targets.image[order], targets.cell[order]].float().split(list(counts))
+    instances = targets.instance[order].split(list(counts))
     with torch.autocast(raw.features.device.type, enabled=False):
         for image, features in enumerate(raw.features.unbind()):
             if not counts[image]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -39,6 +39,7 @@ class Targets:
         masks: per image (n, Hm, Wm), bool, or float32 in 0..1 if soft; zero in the padding.
         valid: per image (Hm, Wm) bool, False = no loss at this pixel; None = loss everywhere.
         num_cells: number of distinct positive cells of the batch.
+        per_image: number of rows of each image, known on the host: a loss on a GPU need not wait for it.
     """
 
     category: Tensor
@@ -48,6 +49,26 @@ class Targets:
     masks: list[Tensor]
     valid: list[Tensor | None]
     num_cells: int
+    per_image: tuple[int, ...]
+
+    def to(self, device: torch.device | str) -> Targets:
+        """The same on another device; a GPU's work goes on meanwhile."""
+        device = torch.device(device)
+
+        def sent(value: Tensor) -> Tensor:
+            if device.type == "cuda" and value.device.type == "cpu":
+                value = value.pin_memory()  # else the copy would wait for what the GPU has before it
+            return value.to(device, non_blocking=True)
+
+        return replace(
+            self,
+            category=sent(self.category),
+            image=sent(self.image),
+            cell=sent(self.cell),
+            instance=sent(self.instance),
+            masks=[sent(value) for value in self.masks],
+            valid=[None if value is None else sent(value) for value in self.valid],
+        )
 
 
 def _measures(
@@ -185,4 +206,5 @@ def assign(
         masks=masks,
         valid=valid,
         num_cells=int((owner >= 0).sum()) if strict else len(cell),
+        per_image=tuple(image[row].bincount(minlength=len(counts)).tolist()),
     )

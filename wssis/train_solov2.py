@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -64,15 +65,24 @@ def train_solov2(
         return fit(model, loader, solov2_batch_loss, train, on_step, snapshots, resume=resume)
 
 
-def solov2_batch_loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """Loss terms `category` and `mask` of one batch."""
+def solov2_batch_loss(model: nn.Module, batch: Batch, bf16: bool | None = None) -> dict[str, Tensor]:
+    """Loss terms `category` and `mask` of one batch.
+
+    Args:
+        bf16: whether the network runs in bfloat16 where autocast lets it (losses never do); None: on a GPU
+            that has it, not on a CPU.
+    """
     assert isinstance(model, SOLOv2)
     images, instances, _ = batch
     settings = model.settings
     inputs = model.preprocess(images)
-    raw = model(inputs)
+    if bf16 is None:
+        bf16 = inputs.is_cuda and torch.cuda.is_bf16_supported()
+    with torch.autocast(inputs.device.type, torch.bfloat16) if bf16 else nullcontext():
+        raw = model(inputs)
+    # On the host, where the objects are: a GPU is busy with the network meanwhile and waits for nothing.
     targets = assign(
-        [objects.to(inputs.device) for objects in instances],
+        instances,
         raw.grids,
         settings.ranges,
         raw.image_size,
@@ -81,4 +91,4 @@ def solov2_batch_loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         shared="all" if settings.parity else "nearest",
         soft=not settings.parity,
     )
-    return solov2_loss(raw, targets)
+    return solov2_loss(raw, targets.to(inputs.device))

@@ -4,10 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from wssis.instances import Instances
+from wssis.losses import solov2_loss
 from wssis.models.solov2 import SOLOv2
 from wssis.settings import AugmentSettings, ResizeSettings, SOLOv2Settings, TrainSettings
+from wssis.targets import assign
 from wssis.train_solov2 import solov2_batch_loss, train_solov2
 
 MODEL = SOLOv2Settings(
@@ -108,6 +111,43 @@ def test_369_objects_and_mixed_sizes(boxes) -> None:
     sum(losses.values()).backward()
     assert losses["mask"] > 0
     assert all(p.grad.isfinite().all() for p in net.parameters())
+
+
+class Refused(TorchDispatchMode):
+    """Operations that would make the host wait for a GPU are an error."""
+
+    names = ("_local_scalar_dense", "nonzero", "bincount", "_unique2", "masked_select", "equal")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func.overloadpacket.__name__ not in self.names
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("shared", ["nearest", "all"])
+def test_the_loss_never_waits_for_a_gpu(boxes, shared) -> None:
+    """No GPU is needed to see it: nothing in it reads a value back, targets are made before."""
+    net = network()
+    raw = net(net.preprocess([torch.zeros((3, 64, 64), dtype=torch.uint8)] * 2))
+    objects = Instances((64, 64), torch.tensor([0, 1]), masks=boxes((64, 64), (3, 3, 30, 30), (9, 9, 60, 50)))
+    given = [replace(objects, ignore=torch.ones((64, 64), dtype=torch.bool)), Instances.empty((64, 64))]
+    small = (raw.features.shape[2], raw.features.shape[3])
+    targets = assign(given, raw.grids, MODEL.ranges, (64, 64), small, 3, shared=shared)
+    assert targets.per_image == (len(targets.cell), 0)
+    with Refused():
+        sum(solov2_loss(raw, targets.to("cpu")).values()).backward()
+    assert any(p.grad is not None for p in net.parameters())
+
+
+def test_bf16_is_off_on_a_cpu_and_near_where_it_is_on(boxes) -> None:
+    item = Instances((64, 64), torch.tensor([1]), masks=boxes((64, 64), (10, 10, 40, 40)))
+    ways = ({}, {"bf16": False}, {"bf16": True})
+    usual, off, on = (solov2_batch_loss(network(), batch(item), **options) for options in ways)
+    for name, value in usual.items():
+        assert torch.equal(value, off[name])
+        assert on[name].dtype == torch.float32
+        assert on[name] != value
+        torch.testing.assert_close(on[name], value, rtol=0.1, atol=0.05)
+    sum(on.values()).backward()
 
 
 def gradients(item: Instances) -> tuple[torch.Tensor, torch.Tensor, SOLOv2]:

@@ -127,4 +127,6 @@ def training_loader(
         num_workers=workers,
         collate_fn=collate,
         persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),  # so that a GPU fetches images while it works
+        prefetch_factor=4 if workers else None,
     )
