@@ -93,15 +93,15 @@ def run(bench: Bench, given: argparse.Namespace) -> None:
     cases = [(100, 20), (500, 20), (300, 1)]
     for count, classes in [(40, 5), (30, 1)] if bench.tiny else cases:
         inputs = candidates(count, classes, side)
-        moved = [value.to(bench.device) for value in inputs]
-        fast, plain = partial(matrix_nms, *moved), partial(matrix_loop, *inputs)
+        masks, labels, scores = (value.to(bench.device) for value in inputs)
+        fast, plain = partial(matrix_nms, masks, labels, scores), partial(matrix_loop, *inputs)
         name = f"{count} masks, {'one class' if classes == 1 else f'{classes} classes'}"
         bench.notes[f"Matrix NMS, {name}: largest difference"] = check(fast(), plain())
         row = bench.compare(f"Matrix NMS, {name}", {"wssis": fast, "pairs": plain}, others=LOOP_ROUNDS)[0]
         if (count, classes) == (500, 20):
             bench.bar("Matrix NMS of 500 masks, 20 classes, ms", 60, row.time.median)
         if classes == 1:
-            greedy, one_by_one = partial(mask_nms, *moved), partial(greedy_loop, *inputs)
+            greedy, one_by_one = partial(mask_nms, masks, labels, scores), partial(greedy_loop, *inputs)
             bench.notes[f"greedy NMS, {name}: largest difference"] = check(greedy(), one_by_one())
             ways = {"wssis": greedy, "pairs": one_by_one}
             kept = bench.compare(f"greedy NMS, {name}", ways, others=LOOP_ROUNDS)[0]

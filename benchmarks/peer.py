@@ -5,9 +5,10 @@
 
 Both train on the same `--strong` images with the same augmentation, optimiser and averaging, for so many
 seconds of CPU time, and are measured on `val`. Ours is the default model by its preset, untouched. The peer
-is tuned first: learning rate, at its scale and at twice that, anchors fitted to the objects, on training images
-that are neither trained on nor reported (their masks are more than a user of it would have). A cell (one
-training, one measurement) is a process and a JSON file in the folder: stopped, the command goes on from there.
+is tuned first: learning rate, at its scale and at twice that, anchors fitted to the objects, on training
+images that are neither trained on nor reported (their masks are more than a user of it would have). A cell
+(one training, one measurement) is a process and a JSON file in the folder: stopped, the command goes on from
+there.
 """
 
 from __future__ import annotations

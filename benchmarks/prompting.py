@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -78,7 +79,11 @@ def run(bench: Bench, given: argparse.Namespace) -> None:
         points = random_points(count, side, classes, bench.device)
         ours, plain = partial(prompt, raw, 0, *points, own_point=False), partial(loop, raw, *points)
         bench.notes[f"{count} points"] = agreement(ours(), *plain())
-        ways = {"wssis": ours, "wssis, default rule": partial(prompt, raw, 0, *points), "loop": plain}
+        ways: dict[str, Callable[[], object]] = {
+            "wssis": ours,
+            "wssis, default rule": partial(prompt, raw, 0, *points),
+            "loop": plain,
+        }
         found = bench.compare(f"{count} points", ways, others=LOOP_ROUNDS)
         rows[count] = found[0]
         if count == 80:

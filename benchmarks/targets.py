@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -107,7 +107,7 @@ def run(bench: Bench, given: argparse.Namespace) -> None:
         case = f"2 images, {count} objects each"
         bench.notes[f"positive cells, {count} objects"] = check(fast(), plain())
         default = partial(ours, moved, settings, side, classes, False)
-        ways = {"wssis": fast, "wssis, default rule": default, "loop": plain}
+        ways: dict[str, Callable[[], object]] = {"wssis": fast, "wssis, default rule": default, "loop": plain}
         rows = bench.compare(case, ways, others=LOOP_ROUNDS)
         if count == 10:
             bench.bar("targets of 2 images x 10 objects, ms", 20, rows[0].time.median)

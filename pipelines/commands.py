@@ -24,7 +24,7 @@ from wssis.draw import draw_instances
 from wssis.errors import InputError
 from wssis.files import write_json
 from wssis.labeler import Labeler
-from wssis.metrics import results_ap
+from wssis.metrics import Backend, results_ap
 from wssis.settings import DecodeSettings, PseudoRules
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".jp2"}
@@ -85,9 +85,8 @@ def evaluate_model(model: str, images: str, annotations: str, out: str) -> None:
             record="categories",
             remedy=f"Give the categories of the data that {model} was trained on",
         )
-    backend = load_params().evaluate.backend if paths.PARAMS.exists() else "pycocotools"
     results = predicted_results(predictor, data, "evaluate")
-    scores = results_ap(data, results, predictor.settings.max_detections, backend)
+    scores = results_ap(data, results, predictor.settings.max_detections, backend_in_force())
     write_json(out, scores, indent=2)
     print("  ".join(f"{name} {value:.3f}" for name, value in scores.items()))
 
@@ -104,6 +103,11 @@ def open_labeler(folder: Path) -> tuple[Labeler, tuple[Category, ...]]:
         )
     rules = rules_in_force(load_sections("pseudo", "tune_pseudo")) if paths.PARAMS.exists() else PseudoRules()
     return load_labeler(folder / "teacher", folder / "refiner", rules, device())
+
+
+def backend_in_force() -> Backend:
+    """What computes AP: as params.yaml says, where there is one."""
+    return load_sections("evaluate").evaluate.backend if paths.PARAMS.exists() else "pycocotools"
 
 
 def decode_in_force() -> DecodeSettings | None:
