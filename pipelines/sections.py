@@ -170,10 +170,7 @@ class Optuna(Section):
 
 
 class Evaluate(Section):
-    """How predictions are made and measured on `val`; `pictures` of them are drawn.
-
-    `backend`: who computes AP. `faster` is faster-coco-eval, where installed; the figures agree to 1e-12.
-    """
+    """How predictions on `val` are made and measured, `pictures` drawn; `faster` is faster-coco-eval."""
 
     decode: DecodeSettings
     batch_size: Count = 8
@@ -210,8 +207,7 @@ class Compare(Section):
         seeds: values of `seed`; the table has their mean and standard deviation.
         rows: labels that a student is trained on, see `pipelines/comparing/rows.py`.
         iterations: of each training, in place of its own number where that is larger; null: its own.
-        class_seconds: a person's work to say of one class whether an image shows it (Bearman et al., ECCV
-            2016: 1 s), for the hours of `image_level`.
+        class_seconds: to say whether an image shows a class (Bearman et al., ECCV 2016), for `image_level`.
     """
 
     fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.05, 0.1, 0.2, 0.5)
