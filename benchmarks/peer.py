@@ -7,8 +7,7 @@ Both train on the same `--strong` images with the same augmentation, optimiser a
 seconds of CPU time, and are measured on `val`. Ours is the default model by its preset, untouched. The peer
 is tuned first: learning rate, at its scale and at twice that, anchors fitted to the objects, on training
 images that are neither trained on nor reported (their masks are more than a user of it would have). A cell
-(one training, one measurement) is a process and a JSON file in the folder: stopped, the command goes on from
-there.
+(one training, one measurement) is a process and a JSON file in the folder: stopped, the command goes on.
 """
 
 from __future__ import annotations
