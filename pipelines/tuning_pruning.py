@@ -55,9 +55,9 @@ class OverImages:
 class OverSteps:
     """Steps are those of a training, pairs are held-out objects at the same step of both trainings.
 
-    On 24 trainings of shapes (64 steps, looked at after each quarter, 300 random orders of 12) this spent
-    64 % of the steps and lost the best trial in 5 % of the orders; Hyperband spent 70 to 81 % and lost it in
-    15 %, the median rule 63 % and 18 %.
+    On 21 trainings of shapes (`benchmarks.pruners`; docs/tuning.md has the table) this spent 62 % of the
+    steps and lost the best trial in 8 % of the orders; Hyperband spent 77 % for that, and the median rule
+    56 %, but lost it in 29 %.
 
     Attributes:
         p: as in `OverImages`.
