@@ -79,47 +79,62 @@ def own_data(data: Path, val: Path | None) -> dict[str, Any]:
 def reported_on(val: Path, train: CocoData, annotations: Path) -> CocoData:
     """The imported folder to report on, which has the classes of `train`, the data in `annotations`."""
     reported = load_coco(_file(val))
+    check_classes(reported, val, train, annotations)
+    return reported
+
+
+def check_classes(reported: CocoData, val: Path, train: CocoData, annotations: Path) -> None:
+    """Raise where data to report on, in the folder `val`, has other classes than `train`."""
     if reported.categories != train.categories:
         raise InputError(
             f"expected the classes of {annotations}, found others",
             where=val / paths.INSTANCES,
             remedy=f"Import it with --classes {annotations.parent / 'classes.txt'}",
         )
-    return reported
 
 
 def check_renewal(data: Path, labels: CocoData) -> None:
     """Raise whatever keeps params.yaml from following a folder, before `labels` are written there.
 
     Raises:
-        InputError: params.yaml is wrong, or a pipeline that is trained on the folder could not use them.
+        InputError: params.yaml is wrong, or a pipeline that uses the folder could not use them.
     """
-    used, val = trained_on(data)
-    if used and val is None:
+    used = in_use(data)
+    if used is None:
+        return
+    train, val = used
+    if val is None:
         held_for_val(replace(labels, path=data / paths.INSTANCES))
-    elif used and val is not None:
+    elif same(data, train):
         reported_on(val, labels, data / paths.INSTANCES)
+    else:
+        check_classes(labels, data, load_coco(_file(train)), train / paths.INSTANCES)
 
 
-def trained_on(data: Path) -> tuple[bool, Path | None]:
-    """Whether params.yaml trains on an imported folder, and the other folder, if any, that it reports on."""
+def in_use(data: Path) -> tuple[Path, Path | None] | None:
+    """The imported folders that params.yaml trains and, if that is another, reports on; None: not `data`."""
     if not paths.PARAMS.exists():
-        return False, None
+        return None
     now = load_sections("data").data
     if now.source != "coco" or now.train is None or now.val is None:
-        return False, None
-    if Path(now.train.annotations).absolute().parent != data.absolute():
-        return False, None
-    val = Path(now.val.annotations).parent
-    return True, None if val.absolute() == data.absolute() else val
+        return None
+    train, val = Path(now.train.annotations).parent, Path(now.val.annotations).parent
+    if not (same(data, train) or same(data, val)):
+        return None
+    return train, None if same(train, val) else val
+
+
+def same(first: Path, second: Path) -> bool:
+    """Whether both name one folder."""
+    return first.absolute() == second.absolute()
 
 
 def renew(data: Path) -> None:
-    """Have params.yaml follow a folder whose labels have changed, if it is the one that is trained on."""
-    used, val = trained_on(data)
-    if not used:
+    """Have params.yaml follow a folder whose labels have changed, if it is trained or reported on."""
+    used = in_use(data)
+    if used is None:
         return
-    values = own_data(data, val)
+    values = own_data(*used)
     kept = {name: value for name, value in values.items() if name.startswith("data.")}
     write_text(paths.PARAMS, with_values(paths.PARAMS, kept))
     print(f"{paths.PARAMS} has the new labels. `dvc repro` runs what depends on them.")

@@ -229,6 +229,21 @@ def test_other_images_may_be_the_validation_set(project: Path, capsys: pytest.Ca
         0.5,
     )
 
+    document = json.loads((project / "drawn.json").read_text())
+    document["annotations"].pop()
+    (project / "fewer.json").write_text(json.dumps(document))
+    again = ("coco", "fewer.json", "--out", "data/val", "--force")
+    imported(*again, "--classes", "data/mine/classes.txt")
+    now = load_params("params.yaml").data
+    assert now.val is not None
+    assert now.train == data.train
+    assert (now.val.annotations, now.val.sha256 != data.val.sha256) == (data.val.annotations, True)
+    kept = (project / "data/val/instances.json").read_bytes()
+    capsys.readouterr()
+    line = fails(capsys, "import", *again, "--images", "pictures", "--classes", "classes.txt")
+    assert "--classes data/mine/classes.txt" in line
+    assert (project / "data/val/instances.json").read_bytes() == kept
+
 
 def test_nothing_is_overwritten_or_half_written(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     call = ("import", "csv", "clicks.csv", "--images", "pictures", "--out", "data/mine")
