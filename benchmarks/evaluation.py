@@ -17,9 +17,8 @@ from typing import Any
 import torch
 
 from benchmarks.bench import Bench, main_of
-from benchmarks.scenes import CLASSES, ellipses
-from wssis.data import rle
-from wssis.data.coco import Annotation, Category, CocoData, ImageRecord
+from benchmarks.scenes import CLASSES, ellipses, numbered_classes, record_of
+from wssis.data.coco import CocoData
 from wssis.instances import Instances
 from wssis.metrics import Backend, results_ap, to_coco_results
 
@@ -29,16 +28,11 @@ ROUNDS = 3
 
 def made(images: int, objects: int, size: tuple[int, int]) -> tuple[CocoData, list[dict[str, Any]]]:
     """Truth and result records."""
-    categories = tuple(Category(label, f"class {label}") for label in range(CLASSES))
-    records, results, number = [], [], 0
+    categories, records, results = numbered_classes(), [], []
     for index in range(images):
         truth = ellipses(objects, size, CLASSES, seed=index)
         assert truth.masks is not None
-        annotations = []
-        for label, code in zip(truth.labels.tolist(), rle.encode(truth.masks), strict=True):
-            annotations.append(Annotation(number, label, code))
-            number += 1
-        records.append(ImageRecord(index, f"{index}.png", *size, tuple(annotations)))
+        records.append(record_of(truth, index, f"{index}.png"))
         generator = torch.Generator().manual_seed(index)
         moved = truth.masks.roll((index % 4, index % 3), (1, 2))
         wrong = torch.rand(objects, generator=generator) < 0.2

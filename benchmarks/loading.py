@@ -23,9 +23,9 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from benchmarks.bench import Bench, main_of
-from benchmarks.scenes import CLASSES, ellipses
+from benchmarks.scenes import CLASSES, ellipses, numbered_classes, record_of
 from wssis.data import rle
-from wssis.data.coco import Annotation, Category, CocoData, ImageRecord
+from wssis.data.coco import CocoData
 from wssis.data.dataset import TrainingImages, training_loader
 from wssis.data.images import read_image
 from wssis.data.transforms import TrainTransform
@@ -38,19 +38,12 @@ SCALE = (0.75, 1.4)
 
 def made(folder: Path, images: int, objects: int, size: tuple[int, int]) -> CocoData:
     """Smooth noise as JPEG, ellipses as masks."""
-    rng, records, number = np.random.default_rng(0), [], 0
+    rng, records = np.random.default_rng(0), []
     for index in range(images):
         noise = rng.integers(0, 256, (size[0] // 8, size[1] // 8, 3), dtype=np.uint8)
         Image.fromarray(noise).resize((size[1], size[0])).save(folder / f"{index}.jpg", quality=90)
-        found = ellipses(objects, size, CLASSES, seed=index)
-        assert found.masks is not None
-        annotations = []
-        for label, code in zip(found.labels.tolist(), rle.encode(found.masks), strict=True):
-            annotations.append(Annotation(number, label, code))
-            number += 1
-        records.append(ImageRecord(index, f"{index}.jpg", *size, tuple(annotations)))
-    categories = tuple(Category(label, f"class {label}") for label in range(CLASSES))
-    return CocoData(categories, tuple(records), str(folder))
+        records.append(record_of(ellipses(objects, size, CLASSES, seed=index), index, f"{index}.jpg"))
+    return CocoData(numbered_classes(), tuple(records), str(folder))
 
 
 def training_images(data: CocoData, crop: int) -> TrainingImages:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from pipelines.params import load_params
 from pipelines.sections import Params
+from wssis.data import rle
+from wssis.data.coco import Annotation, Category, ImageRecord
 from wssis.data.shapes import draw_scene
 from wssis.instances import Instances
 from wssis.models.refiner import Refiner
@@ -107,3 +109,16 @@ def random_points(count: int, side: int, classes: int, device: str, seed: int = 
     generator = torch.Generator().manual_seed(seed * 1000 + count)
     points = torch.rand((count, 2), generator=generator) * side
     return points.to(device), torch.randint(0, classes, (count,), generator=generator).to(device)
+
+
+def numbered_classes() -> tuple[Category, ...]:
+    """Categories for the labels of `ellipses`."""
+    return tuple(Category(label, f"class {label}") for label in range(CLASSES))
+
+
+def record_of(scene: Instances, index: int, file_name: str) -> ImageRecord:
+    """Instances as an image of a data set, whose other images show as many; ids go on from those before."""
+    assert scene.masks is not None
+    codes = zip(scene.labels.tolist(), rle.encode(scene.masks), strict=True)
+    annotations = (Annotation(index * len(scene) + row, *code) for row, code in enumerate(codes))
+    return ImageRecord(index, file_name, *scene.size, tuple(annotations))
