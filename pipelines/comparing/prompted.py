@@ -8,14 +8,13 @@ import sys
 import torch
 
 from pipelines import paths
-from pipelines.comparing.rows import PAPER_RULES
-from pipelines.labeling import label_each, labelled, proposals
+from pipelines.comparing.paper import PAPER_RULES, by_the_paper
+from pipelines.labeling import label_each, proposals
 from pipelines.models import Saved, load_solov2
 from pipelines.stage import Stage, run
-from wssis.data.coco import CocoData, ImageRecord, save_coco
+from wssis.data.coco import CocoData, save_coco
 from wssis.labeler import Labeler
-from wssis.metrics import mask_iou
-from wssis.proposals import Proposals
+from wssis.masks import mask_iou
 from wssis.rules import decide
 
 
@@ -34,11 +33,6 @@ def prompted(stage: Stage) -> None:
     ):
         made = label_each(labeler, points, row, by_the_paper, stage.scratch.journal(row))
         save_coco(made, paths.ROW_LABELS / f"{row}.json")
-
-
-def by_the_paper(record: ImageRecord, given: Proposals) -> ImageRecord:
-    """An image with a label a point by the paper's rules."""
-    return labelled(record, decide(given, PAPER_RULES))
 
 
 def by_level(teacher: Saved, level: int | None) -> Labeler:

@@ -3,13 +3,12 @@
 import sys
 
 from pipelines import paths
-from pipelines.comparing.rows import PAPER_RULES
-from pipelines.labeling import label_each, labelled
+from pipelines.comparing.paper import PAPER_RULES, by_the_paper
+from pipelines.labeling import label_each
 from pipelines.models import load_labeler
 from pipelines.stage import Stage, run
 from wssis.data.coco import save_coco
 from wssis.labeler import Labeler
-from wssis.rules import decide
 
 
 def refined(stage: Stage) -> None:
@@ -17,14 +16,7 @@ def refined(stage: Stage) -> None:
     whole, _ = load_labeler(paths.TEACHER, paths.REFINER, PAPER_RULES, stage.device)
     labeler = Labeler(whole.teacher, whole.refiner, whole.resize, PAPER_RULES, own_point=False)
     points = stage.load(paths.POINTS)
-    journal = stage.scratch.journal("refined")
-    made = label_each(
-        labeler,
-        points,
-        "refined",
-        lambda record, given: labelled(record, decide(given, PAPER_RULES)),
-        journal,
-    )
+    made = label_each(labeler, points, "refined", by_the_paper, stage.scratch.journal("refined"))
     save_coco(made, paths.ROW_LABELS / "refined.json")
 
 

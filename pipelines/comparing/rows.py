@@ -8,7 +8,6 @@ from typing import Any, get_args
 
 from pipelines.sections import Row
 from pipelines.stage import Stage, run
-from wssis.settings import PseudoRules
 
 ROWS: tuple[Row, ...] = get_args(Row)
 TITLES: Mapping[Row, str] = {
@@ -21,10 +20,6 @@ TITLES: Mapping[Row, str] = {
     "ours": "ours (the default)",
     "oracle": "oracle: every mask drawn",
 }
-# The paper's: the refined mask takes the place of the rough one, and every mask is believed.
-PAPER_RULES = PseudoRules(
-    refined_weight=1.0, min_confidence=0.0, own_point=0.0, agreement=0.0, exclusive=False
-)
 
 
 def label_hours(
