@@ -25,7 +25,7 @@ from wssis.blending import blends
 from wssis.calibration import calibration_gap, reliability
 from wssis.data.coco import CocoData
 from wssis.labeler import Labeler
-from wssis.metrics import mask_iou
+from wssis.masks import mask_iou
 from wssis.proposals import Proposals
 from wssis.quality import Array, rank_correlation
 from wssis.rules import masks_and_signals

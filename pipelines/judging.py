@@ -7,7 +7,7 @@ import torch
 from pipelines.labeling import proposals
 from wssis.data.coco import CocoData
 from wssis.labeler import Labeler
-from wssis.metrics import mask_iou
+from wssis.masks import mask_iou
 from wssis.quality import Calibration, calibrate
 from wssis.rules import masks_and_signals
 from wssis.settings import PseudoRules

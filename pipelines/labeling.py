@@ -17,7 +17,8 @@ from wssis.data.coco import Annotation, CocoData, ImageRecord
 from wssis.data.images import read_image
 from wssis.instances import Instances
 from wssis.labeler import Labeler
-from wssis.metrics import mask_iou, to_coco_results
+from wssis.masks import mask_iou
+from wssis.metrics import to_coco_results
 from wssis.predictor import Predictor
 from wssis.proposals import CHUNK, Proposals, full_size
 

@@ -18,7 +18,7 @@ from pipelines.tuning_pruning import OverSteps
 from wssis.data.coco import CocoData
 from wssis.instances import Instances
 from wssis.labeler import Labeler, refine_all
-from wssis.metrics import mask_iou
+from wssis.masks import mask_iou
 from wssis.proposals import Proposals
 from wssis.rules import every_mask
 from wssis.settings import PseudoRules

@@ -50,7 +50,9 @@ def blends(proposals: Proposals, rules: PseudoRules) -> Iterator[Blend]:
         interpolation(zero, zero + span[side], proposals.rough.shape[1 + side], size[side])[0]
         for side in (0, 1)
     )
-    for index, (x0, y0, x1, y1) in enumerate(reaches(proposals, rules).tolist()):
+    pixels = own_pixels(proposals)
+    places = zip(pixels.tolist(), reaches(proposals, pixels, rules).tolist(), strict=True)
+    for index, ((x, y), (x0, y0, x1, y1)) in enumerate(places):
         window = slice(y0, y1), slice(x0, x1)
         rough = rows[window[0]] @ proposals.rough[index].float() @ columns[window[1]].T
         probs, agreement = rough, 1.0
@@ -64,7 +66,6 @@ def blends(proposals: Proposals, rules: PseudoRules) -> Iterator[Blend]:
         mask = probs > rules.mask_threshold
         area = int(mask.sum())
         maskness = float((probs * mask).sum(dtype=torch.float64)) / max(1, area)
-        x, y = _pixel(proposals.points[index].tolist(), size)
         yield Blend(window, probs, mask, area, maskness, float(probs[y - y0, x - x0]), agreement)
 
 
@@ -79,19 +80,24 @@ def _refined(proposals: Proposals, index: int, window: Window) -> Tensor:
     return rows @ crop @ columns.T
 
 
-def reaches(proposals: Proposals, rules: PseudoRules) -> Tensor:
-    """(N, 4) int64 x0, y0, x1, y1: pixels that hold the point and all that either mask can hold."""
-    height, width = proposals.size
-    points, count = proposals.points, len(proposals.points)
-    limits = torch.tensor([width, height])
-    pixels = torch.minimum(points.long().clamp(min=0), limits - 1)
+def reaches(proposals: Proposals, pixels: Tensor, rules: PseudoRules) -> Tensor:
+    """(N, 4) int64 x0, y0, x1, y1: the points' `pixels` (N, 2), and all that either mask can hold."""
     whole = torch.tensor([0.0, 0.0, proposals.rough_size[1], proposals.rough_size[0]])
-    boxes = [torch.cat([pixels, pixels + 1], 1), _reach(proposals.rough, whole.expand(count, 4), rules)]
+    boxes = [
+        torch.cat([pixels, pixels + 1], 1),
+        _reach(proposals.rough, whole.expand(len(pixels), 4), rules),
+    ]
     if proposals.refined is not None:
         boxes.append(_reach(proposals.refined, proposals.windows, rules))
     low = torch.stack([box[:, :2] for box in boxes]).amin(0)
     high = torch.stack([box[:, 2:] for box in boxes]).amax(0)
-    return torch.cat([low.clamp(min=0), torch.minimum(high, limits)], 1)
+    return torch.cat([low.clamp(min=0), torch.minimum(high, torch.tensor(proposals.size).flip(0))], 1)
+
+
+def own_pixels(proposals: Proposals) -> Tensor:
+    """(N, 2) int64 x, y of the pixel that each point lies in; of one outside the image, the nearest."""
+    limits = torch.tensor(proposals.size).flip(0)
+    return torch.minimum(proposals.points.long().clamp(min=0), limits - 1)
 
 
 def _reach(maps: Tensor, windows: Tensor, rules: PseudoRules) -> Tensor:
@@ -106,8 +112,3 @@ def _reach(maps: Tensor, windows: Tensor, rules: PseudoRules) -> Tensor:
     nothing = torch.tensor([torch.inf, torch.inf, -torch.inf, -torch.inf])
     found = torch.where(empty, nothing, torch.cat([low, high], 1))
     return found.clamp(-(2**30), 2**30).long()
-
-
-def _pixel(point: list[float], size: tuple[int, int]) -> tuple[int, int]:
-    x, y = (min(max(int(value), 0), side - 1) for value, side in zip(point, (size[1], size[0]), strict=True))
-    return x, y

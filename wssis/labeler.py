@@ -11,7 +11,7 @@ from torch import Tensor
 from wssis.crops import crop_windows, cut, cut_each, point_channels
 from wssis.data.transforms import resize_image, resize_points
 from wssis.instances import Instances
-from wssis.masks import areas
+from wssis.masks import mask_iou
 from wssis.models.refiner import Refiner
 from wssis.models.solov2 import SOLOv2
 from wssis.prompting import prompt
@@ -161,13 +161,7 @@ def rough_masks(
         return mean, span, scores, None
     mean = levelled(mean, VIEW_LEVEL)
     together = mean > 0.5
-    return mean, span, scores, torch.stack([overlap(mask, together) for mask in each]).mean(0)
-
-
-def overlap(first: Tensor, second: Tensor) -> Tensor:
-    """IoU (N,) of masks (N, H, W) with their partners; 0 where both are empty."""
-    both, either = areas(first & second), areas(first | second)
-    return both / either.clamp(min=1)
+    return mean, span, scores, torch.stack([mask_iou(mask, together) for mask in each]).mean(0)
 
 
 def levelled(probs: Tensor, level: float) -> Tensor:

@@ -38,6 +38,11 @@ def areas(masks: Tensor) -> Tensor:
     return total
 
 
+def mask_iou(a: Tensor, b: Tensor) -> Tensor:
+    """IoU of a[i] with b[i]: (N, H, W) bool both -> (N,) float32; 0 where both are empty."""
+    return areas(a & b).to(torch.float32) / areas(a | b).clamp(min=1)
+
+
 def _packed(masks: Tensor, size: int) -> Tensor:
     """Bool masks (N, H, W) as integers (N, H, ceil(W / size)) of `size` pixels each, zero padded."""
     if masks.shape[2] % size:

@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from torch import Tensor
 
 from wssis.data import rle as rle_api
 from wssis.data.coco import Category, CocoData
@@ -157,13 +155,6 @@ def _faster(truth: CocoData, results: Sequence[Mapping[str, Any]], max_detection
     evaluation.evaluate()
     evaluation.accumulate()
     return evaluation
-
-
-def mask_iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of a[i] with b[i]: (N, H, W) bool both -> (N,) float32; 0 where both are empty."""
-    both = (a & b).flatten(1).sum(1)
-    either = (a | b).flatten(1).sum(1)
-    return both.to(torch.float32) / either.clamp(min=1)
 
 
 def _truth_records(truth: CocoData) -> list[dict[str, Any]]:

@@ -47,11 +47,12 @@ def overlaps(masks: Tensor, labels: Tensor, by_class: bool) -> Iterator[tuple[Te
         yield rows, iou.triu(1)
 
 
-def pairwise_iou(masks: Tensor) -> Tensor:
-    """IoU (…, N, N) of each mask with each other; masks (…, N, pixels), 0/1 float32."""
+def pairwise_iou(masks: Tensor, others: Tensor | None = None) -> Tensor:
+    """IoU (…, N, M) of each mask with each of `others`, or of themselves; (…, N, pixels), 0/1 float32."""
     area = masks.sum(-1)
-    both = masks @ masks.mT
-    return both / (area[..., :, None] + area[..., None, :] - both).clamp(min=1)
+    other = area if others is None else others.sum(-1)
+    both = masks @ (masks if others is None else others).mT
+    return both / (area[..., :, None] + other[..., None, :] - both).clamp(min=1)
 
 
 def matrix_decay(iou: Tensor, kernel: Literal["gaussian", "linear"], sigma: float) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from wssis.instances import Instances
+from wssis.nms import pairwise_iou
 
 SCORES, IOU, PIXELS = 1e-4, 0.999, 2
 
@@ -59,7 +60,9 @@ def parity(ours: Sequence[Instances], theirs: Sequence[Instances], threshold: fl
         assert b.masks is not None
         assert a.scores is not None
         assert b.scores is not None
-        iou = overlap(a.masks, b.masks) * (a.labels[:, None] == b.labels)
+        iou = pairwise_iou(a.masks.flatten(1).float(), b.masks.flatten(1).float()) * (
+            a.labels[:, None] == b.labels
+        )
         pairs = paired(iou - (a.scores[:, None] - b.scores).abs())
         for row, column in pairs:
             scores.append(float((a.scores[row] - b.scores[column]).abs()))
@@ -80,13 +83,6 @@ def parity(ours: Sequence[Instances], theirs: Sequence[Instances], threshold: fl
         min(ious, default=1.0),
         changed,
     )
-
-
-def overlap(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """IoU (N, M) of masks (N, H, W) and (M, H, W) bool."""
-    first, second = a.flatten(1).float(), b.flatten(1).float()
-    both = first @ second.T
-    return both / (first.sum(1)[:, None] + second.sum(1) - both).clamp(min=1)
 
 
 def paired(likeness: torch.Tensor) -> list[tuple[int, int]]:

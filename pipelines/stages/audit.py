@@ -15,7 +15,7 @@ from wssis.data.coco import CocoData
 from wssis.data.images import read_image
 from wssis.draw import draw_instances, side_by_side
 from wssis.files import write_json
-from wssis.metrics import mask_iou
+from wssis.masks import mask_iou
 from wssis.quality import rank_correlation
 
 PICTURES = 4

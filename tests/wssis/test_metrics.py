@@ -17,7 +17,8 @@ from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, save_coco
 from wssis.errors import InputError
 from wssis.instances import Instances
-from wssis.metrics import AP_KEYS, ap_by_class, coco_ap, mask_iou, results_ap, to_coco_results
+from wssis.masks import mask_iou
+from wssis.metrics import AP_KEYS, ap_by_class, coco_ap, results_ap, to_coco_results
 
 SIZE = (120, 160)
 

@@ -5,7 +5,7 @@ import torch
 
 from wssis.data.images import read_image
 from wssis.instances import Instances
-from wssis.metrics import mask_iou
+from wssis.masks import mask_iou
 from wssis.models.solov2 import SOLOv2, padded_size
 from wssis.predictor import Predictor
 from wssis.settings import DecodeSettings, ResizeSettings, SOLOv2Settings
