@@ -17,8 +17,8 @@ import numpy as np
 from pipelines import asking, paths
 from pipelines.labeling import worth
 from pipelines.origin import VAL_DIGEST, val_digest
+from pipelines.platform_sections import Promote
 from pipelines.registry import LABELER
-from pipelines.sections import Promote
 from pipelines.stage import Stage
 from pipelines.verdict import Check, Verdict
 from pipelines.versions import Version

@@ -19,8 +19,8 @@ import psutil
 from filelock import FileLock, Timeout
 
 from pipelines import paths, versions
+from pipelines.platform_sections import Promote
 from pipelines.registry import ALIAS
-from pipelines.sections import Promote
 from pipelines.verdict import OUTCOME, Verdict
 from pipelines.versions import Version
 from wssis.errors import InputError

@@ -1,12 +1,27 @@
-"""The sections of params.yaml; those of the method are settings dataclasses that wssis declares."""
+"""The sections of params.yaml; those of the method are settings dataclasses that wssis declares.
+
+Those that only the platform knows are in `platform_sections`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from pipelines.platform_sections import (
+    Compare,
+    Count,
+    Fraction,
+    Launcher,
+    Optuna,
+    Promote,
+    Seconds,
+    Section,
+    Seed,
+    Tracking,
+)
 from wssis.settings import (
     AugmentSettings,
     DecodeSettings,
@@ -16,17 +31,6 @@ from wssis.settings import (
     SOLOv2Settings,
     TrainSettings,
 )
-
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Seconds = Annotated[float, Field(ge=0)]
-
-
-class Section(BaseModel):
-    """A section: no unknown key, no other type than the stated one (an int will do for a float)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Shapes(Section):
@@ -158,17 +162,6 @@ class TunePseudo(Section):
     use_tuned: bool = True
 
 
-class Optuna(Section):
-    """Where searches are kept.
-
-    Attributes:
-        storage: null: a journal file in the project's `.scratch`; a path: a journal file (from the project);
-            or `postgresql://user@host/database`, `grpc://host:port`.
-    """
-
-    storage: Annotated[str, Field(min_length=1)] | None = None
-
-
 class Evaluate(Section):
     """How predictions on `val` are made and measured, `pictures` drawn; `faster` is faster-coco-eval."""
 
@@ -176,59 +169,6 @@ class Evaluate(Section):
     batch_size: Count = 8
     pictures: Annotated[int, Field(ge=0)] = 6
     backend: Literal["pycocotools", "faster"] = "pycocotools"
-
-
-class Promote(Section):
-    """The gate of `wssis promote`, on `val`; scores are a student's AP, a labeler's worth (`pipelines.gate`).
-
-    Attributes:
-        min_gain: score of the candidate less that of the model in production, at least.
-        max_class_loss: of its score that a class may lose, at most.
-        min_sure: share of resamples of the images that must have the gain, at least.
-        resamples: how many are drawn (paired bootstrap).
-    """
-
-    min_gain: Annotated[float, Field(ge=-1, le=1)] = 0.0
-    max_class_loss: Annotated[float, Field(ge=0, le=2)] = 0.05
-    min_sure: Annotated[float, Field(ge=0, le=1)] = 0.5
-    resamples: Annotated[int, Field(ge=100)] = 1000
-
-
-Row = Literal[
-    "strong_only", "predicted", "image_level", "fixed_level", "adaptive_level", "refined", "ours", "oracle"
-]
-
-
-class Compare(Section):
-    """What `wssis compare` sets side by side; `seed` and `split.strong` have no part in it.
-
-    Attributes:
-        fractions: values of `split.strong`.
-        seeds: values of `seed`; the table has their mean and standard deviation.
-        rows: labels that a student is trained on, see `pipelines/comparing/rows.py`.
-        iterations: of each training, in place of its own number where that is larger; null: its own.
-        class_seconds: to say whether an image shows a class (Bearman et al., ECCV 2016), for `image_level`.
-    """
-
-    fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.05, 0.1, 0.2, 0.5)
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
-    rows: Annotated[tuple[Row, ...], Field(min_length=1)] = get_args(Row)
-    iterations: Count | None = None
-    class_seconds: Seconds = 1.0
-
-    @model_validator(mode="after")
-    def _each_once(self) -> Compare:
-        for name in ("fractions", "seeds", "rows"):
-            values = getattr(self, name)
-            if len(set(values)) < len(values):
-                raise ValueError(f"expected each of compare.{name} once")
-        return self
-
-
-class Tracking(Section):
-    """Where runs are written in MLflow."""
-
-    experiment: Annotated[str, Field(min_length=1, pattern=r"^[\w .-]+$")] = "wssis"
 
 
 class Prices(Section):
@@ -262,6 +202,7 @@ class Params(Section):
     student: Student
     evaluate: Evaluate
     promote: Promote
+    launcher: Launcher
     optuna: Optuna
     compare: Compare
     tracking: Tracking

@@ -24,9 +24,19 @@ ORDER = [
 PLUMBING = {
     *(
         f"pipelines/{name}.py"
-        for name in ("__init__", "stage", "params", "sections", "paths", "tracking", "store")
+        for name in (
+            "__init__",
+            "stage",
+            "params",
+            "sections",
+            "platform_sections",
+            "paths",
+            "tracking",
+            "store",
+        )
     ),
     *(
+        "pipelines/platform_sections.py",
         "pipelines/provenance.py",
         "pipelines/progress.py",
         "pipelines/stages/__init__.py",

@@ -187,21 +187,29 @@ class TrainSettings:
 
     Attributes:
         iterations: optimiser steps.
-        batch_size: images (or crops) a step.
+        batch_size: images (or crops) a step, of all processes and parts together.
+        accumulate: parts that a process takes its share of a batch in, one after the other, where the whole
+            does not fit into memory; the step is the same but for rounding.
         optimizer: "adamw" or "sgd" (momentum 0.9).
         learning_rate: of the new layers; the backbone learns at `backbone_rate` times it.
+        rate_batch: the batch size that `learning_rate` was found for, if it was not `batch_size`; see `rate`.
         weight_decay: on weights of two dimensions and more.
         warmup: steps of linear warm-up.
         schedule: "cosine" to zero, or "step": a tenth after each of `milestones` (shares of the iterations).
         clip: largest gradient norm; 0: no limit.
         ema: largest decay of the averaged weights min(ema, (1 + n) / (10 + n)); 0: no averaging.
+        norms: statistics of batch normalisation in training: "batch", those of the images that a process sees
+            at a time; "sync", those of all processes (GPUs only); "frozen", the pretrained ones, which also
+            do not learn. Heads have GroupNorm, which knows no batch.
         workers: processes that load images; 0: none.
     """
 
     iterations: int = 300
     batch_size: int = 8
+    accumulate: int = 1
     optimizer: str = "adamw"
     learning_rate: float = 2e-3
+    rate_batch: int = 0
     backbone_rate: float = 0.5
     weight_decay: float = 0.02
     warmup: int = 30
@@ -209,11 +217,12 @@ class TrainSettings:
     milestones: tuple[float, ...] = (0.667, 0.917)
     clip: float = 10.0
     ema: float = 0.998
+    norms: Literal["batch", "sync", "frozen"] = "batch"
     workers: int = 0
 
     def __post_init__(self) -> None:
-        if self.iterations < 1 or self.batch_size < 1:
-            raise ValueError("iterations and batch_size must be at least 1")
+        if self.iterations < 1 or not 1 <= self.accumulate <= self.batch_size or self.rate_batch < 0:
+            raise ValueError("iterations must be 1 or more, accumulate 1 to batch_size, rate_batch 0 or more")
         if self.optimizer not in ("adamw", "sgd"):
             raise ValueError(f"optimizer must be adamw or sgd, not {self.optimizer!r}")
         if self.schedule not in ("cosine", "step"):
@@ -224,6 +233,16 @@ class TrainSettings:
             raise ValueError("ema must be 0 or more and below 1")
         if self.warmup < 0 or self.workers < 0:
             raise ValueError("warmup and workers must be 0 or more")
+
+    @property
+    def rate(self) -> float:
+        """Learning rate for `batch_size`, from that for `rate_batch`.
+
+        In proportion with SGD (Goyal et al. 2017, arXiv 1706.02677), by the square root with AdamW (Malladi
+        et al. 2022, arXiv 2205.10287). Neither processes nor `accumulate` change the batch, nor the rate.
+        """
+        ratio = self.batch_size / self.rate_batch if self.rate_batch else 1.0
+        return self.learning_rate * (ratio if self.optimizer == "sgd" else math.sqrt(ratio))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
-from pipelines.sections import Row
+from pipelines.platform_sections import Row
 from pipelines.stage import Stage, run
 
 ROWS: tuple[Row, ...] = get_args(Row)
