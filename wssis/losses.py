@@ -114,11 +114,22 @@ class _KernelDice(torch.autograd.Function):
         return grad * of_kernels, grad * of_features, None, None, None, None
 
 
-def solov2_loss(raw: RawMaps, targets: Targets, mask_weight: float = 3.0) -> dict[str, Tensor]:
-    """Category and mask loss of a batch.
+def solov2_loss(
+    raw: RawMaps,
+    targets: Targets,
+    mask_weight: float = 3.0,
+    cells: float | None = None,
+    pairs: float | None = None,
+) -> dict[str, Tensor]:
+    """Category and mask loss of a batch, or of a part of one.
 
     category = focal sum over all cells and classes / (positive cells + 1), cells with target -1 left out;
     mask = `mask_weight` x mean Dice over all positive (cell, mask) pairs of the batch, 0 if there is none.
+
+    Args:
+        raw, targets: of the images at hand.
+        mask_weight: see above.
+        cells, pairs: positive cells and pairs of the whole batch; None: these images are the whole.
 
     Returns:
         dict(category=scalar, mask=scalar) float32; both always carry a gradient graph.
@@ -145,8 +156,8 @@ def solov2_loss(raw: RawMaps, targets: Targets, mask_weight: float = 3.0) -> dic
                 torch.is_grad_enabled(),
             )
     return {
-        "category": focal / (targets.num_cells + 1),
-        "mask": mask_weight / max(len(targets.cell), 1) * dice,
+        "category": focal / ((targets.num_cells if cells is None else cells) + 1),
+        "mask": mask_weight / max(len(targets.cell) if pairs is None else pairs, 1) * dice,
     }
 
 

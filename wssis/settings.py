@@ -188,8 +188,7 @@ class TrainSettings:
     Attributes:
         iterations: optimiser steps.
         batch_size: images (or crops) a step, of all processes and parts together.
-        accumulate: parts that a process takes its share of a batch in, one after the other, where the whole
-            does not fit into memory; the step is the same but for rounding.
+        accumulate: parts that a process takes its share of a batch in, where that is too much for its memory.
         optimizer: "adamw" or "sgd" (momentum 0.9).
         learning_rate: of the new layers; the backbone learns at `backbone_rate` times it.
         rate_batch: the batch size that `learning_rate` was found for, if it was not `batch_size`; see `rate`.

@@ -17,6 +17,7 @@ from wssis.data.coco import CocoData
 from wssis.data.dataset import ShuffledPositions
 from wssis.data.images import read_image
 from wssis.models.refiner import Refiner
+from wssis.objective import MeanOfParts
 from wssis.resume import Resume
 from wssis.settings import RefinerSettings, TrainSettings
 from wssis.trainer import Progress, fit, naming_images
@@ -185,9 +186,9 @@ def train_refiner(
         raise ValueError("no strong image has an object: there is nothing to learn refining from")
     start = resume.step if resume is not None else 0
     per_batch = max(1, train.batch_size // crops)
-    sampler = ShuffledPositions([1] * len(images), per_batch, train.iterations, seed, start)
+    sampler = ShuffledPositions([1] * len(images), per_batch, train.iterations, seed, start, train.accumulate)
     loader = DataLoader(images, batch_sampler=sampler, collate_fn=collate_crops, num_workers=train.workers)  # type: ignore[arg-type,var-annotated]
-    loss = partial(refiner_loss, dice_share=dice_share)
+    loss = MeanOfParts(partial(refiner_loss, dice_share=dice_share), lambda crops: len(crops[0]))
     with naming_images(lambda step: [images.items[index][0].id for _, index in sampler.at(step - 1)]):
         result = fit(model, loader, loss, train, on_step, snapshots, on_snapshot, resume)
     assert isinstance(result.model, Refiner)

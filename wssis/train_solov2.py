@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +13,10 @@ from wssis.data.coco import CocoData
 from wssis.data.dataset import Batch, ShuffledPositions, TrainingImages, training_loader
 from wssis.data.transforms import TrainTransform
 from wssis.losses import solov2_loss
-from wssis.models.solov2 import SOLOv2
+from wssis.models.solov2 import SOLOv2, padded_size
 from wssis.resume import Resume
 from wssis.settings import AugmentSettings, ResizeSettings, SOLOv2Settings, TrainSettings
-from wssis.targets import assign
+from wssis.targets import Targets, assign
 from wssis.trainer import Progress, TrainResult, fit, naming_images
 
 
@@ -59,36 +60,61 @@ def train_solov2(
         for _ in source.images
     ]
     start = resume.step if resume is not None else 0
-    loader = training_loader(images, times, train.batch_size, train.iterations, train.workers, start)
+    loader = training_loader(
+        images, times, train.batch_size, train.iterations, train.workers, start, train.accumulate
+    )
     order = ShuffledPositions(times, train.batch_size, train.iterations, seed)
     with naming_images(lambda step: [images.items[index][1].id for _, index in order.at(step - 1)]):
-        return fit(model, loader, solov2_batch_loss, train, on_step, snapshots, resume=resume)
+        return fit(model, loader, SOLOv2Objective(), train, on_step, snapshots, resume=resume)
 
 
-def solov2_batch_loss(model: nn.Module, batch: Batch, bf16: bool | None = None) -> dict[str, Tensor]:
-    """Loss terms `category` and `mask` of one batch.
+@dataclass(frozen=True)
+class SOLOv2Objective:
+    """Loss terms `category` and `mask` of batches that may come in parts.
 
-    Args:
+    Attributes:
         bf16: whether the network runs in bfloat16 where autocast lets it (losses never do); None: on a GPU
             that has it, not on a CPU.
     """
-    assert isinstance(model, SOLOv2)
-    images, instances, _ = batch
-    settings = model.settings
-    inputs = model.preprocess(images)
-    if bf16 is None:
-        bf16 = inputs.is_cuda and torch.cuda.is_bf16_supported()
-    with torch.autocast(inputs.device.type, torch.bfloat16) if bf16 else nullcontext():
-        raw = model(inputs)
-    # On the host, where the objects are: a GPU is busy with the network meanwhile and waits for nothing.
-    targets = assign(
-        instances,
-        raw.grids,
-        settings.ranges,
-        raw.image_size,
-        (raw.features.shape[2], raw.features.shape[3]),
-        model.num_classes,
-        shared="all" if settings.parity else "nearest",
-        soft=not settings.parity,
-    )
-    return solov2_loss(raw, targets.to(inputs.device))
+
+    bf16: bool | None = None
+
+    def prepare(self, model: nn.Module, part: Batch) -> tuple[tuple[list[Tensor], Targets], Sequence[float]]:
+        """Images and targets, and the number of positive cells and of positive (cell, mask) pairs.
+
+        Targets are made on the host, where the objects are, while a GPU is busy with the part before.
+        """
+        assert isinstance(model, SOLOv2)
+        images, instances, _ = part
+        settings = model.settings
+        height, width = padded_size([(image.shape[1], image.shape[2]) for image in images])
+        targets = assign(
+            instances,
+            settings.grid_sizes(height, width),
+            settings.ranges,
+            (height, width),
+            (height // settings.mask_stride, width // settings.mask_stride),
+            model.num_classes,
+            shared="all" if settings.parity else "nearest",
+            soft=not settings.parity,
+        )
+        return (images, targets), (targets.num_cells, len(targets.cell))
+
+    def share(
+        self, model: nn.Module, prepared: tuple[list[Tensor], Targets], counts: Sequence[float]
+    ) -> dict[str, Tensor]:
+        """See `Objective.share`."""
+        assert isinstance(model, SOLOv2)
+        images, targets = prepared
+        inputs = model.preprocess(images)
+        bf16 = inputs.is_cuda and torch.cuda.is_bf16_supported() if self.bf16 is None else self.bf16
+        with torch.autocast(inputs.device.type, torch.bfloat16) if bf16 else nullcontext():
+            raw = model(inputs)
+        cells, pairs = counts
+        return solov2_loss(raw, targets.to(inputs.device), cells=cells, pairs=pairs)
+
+
+def solov2_batch_loss(model: nn.Module, batch: Batch, bf16: bool | None = None) -> dict[str, Tensor]:
+    """Loss terms of one whole batch, see `SOLOv2Objective`."""
+    objective = SOLOv2Objective(bf16)
+    return objective.share(model, *objective.prepare(model, batch))

@@ -15,8 +15,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from wssis.errors import InputError
+from wssis.norms import set_norms
+from wssis.objective import Loss, MeanOfParts, Objective
 from wssis.resume import Resume, Stateful
 from wssis.settings import TrainSettings
+from wssis.shares import Shares, summed
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class NonFiniteLoss(InputError):
 def fit(
     model: nn.Module,
     batches: Iterable[Any],
-    loss: Callable[[nn.Module, Any], dict[str, Tensor]],
+    loss: Loss | Objective,
     settings: TrainSettings,
     on_step: Callable[[Progress], None] = lambda progress: None,
     snapshots: Sequence[float] = (),
@@ -80,10 +83,15 @@ def fit(
 ) -> TrainResult:
     """Train `model` on `batches` and return it with averaged weights.
 
+    With several processes (`wssis.distributed`) each is given its own parts of the batches and ends with the
+    same weights; gradients are those of whole batches, whatever the parts.
+
     Args:
         model: trained in place; a `backbone` or `encoder` in a parameter's name marks the slower group.
-        batches: as many as there are iterations; with `resume`, those after `resume.step`.
-        loss: (model, batch) to scalar loss terms by name; their sum is minimised.
+        batches: as many as there are iterations; with `resume`, those after `resume.step`. With
+            `settings.accumulate`, so many parts of each follow one another.
+        loss: (model, batch) to scalar loss terms by name, means over the batch; or an `Objective`. The sum of
+            the terms is minimised.
         settings: see `TrainSettings`.
         on_step: called after each step.
         snapshots: shares of the iterations at which a copy is kept.
@@ -94,7 +102,10 @@ def fit(
     Raises:
         NonFiniteLoss: names the step, and terms of the loss or groups of parameters.
         TrainingStopped: `resume` was asked to stop.
+        InputError: `norms: sync` without a GPU.
     """
+    model.train()
+    set_norms(model, settings.norms)
     optimizer = build_optimizer(model, settings)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, settings))
     average = (
@@ -108,20 +119,23 @@ def fit(
     parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
     if average is not None:
         parts["average"] = average
-    model.train()
-    upcoming = iter(batches)  # before the state comes back: a DataLoader begins by drawing a random number
+    objective = loss if isinstance(loss, Objective) else MeanOfParts(loss)
+    shares = Shares(model, objective)
+    upcoming = shares.prepared(batches, settings.accumulate)  # draws a random number (DataLoader), so first
     done = 0
     if resume is not None:
         done = resume.restore(parts)
         kept = {share: with_weights(model, weights) for share, weights in resume.snapshots().items()}
     start = time.perf_counter() - (resume.seconds if resume is not None else 0.0)
-    for step, batch in enumerate(upcoming, done + 1):
-        terms = loss(model, batch)
-        total = torch.stack(list(terms.values())).sum()
-        if not torch.isfinite(total):
-            raise NonFiniteLoss(step, f"the loss is not finite ({not_finite_terms(terms)})")
+    batch, step = next(upcoming, None), done
+    while batch is not None:
+        step += 1
         optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        terms = shares.backward(batch)
+        batch = next(upcoming, None)  # made while a GPU is at work on this one
+        losses = summed(terms)
+        if not math.isfinite(losses["loss"]):
+            raise NonFiniteLoss(step, f"the loss is not finite ({not_finite_terms(losses)})")
         if settings.clip:
             norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
             if not torch.isfinite(norm):
@@ -138,9 +152,6 @@ def fit(
                 kept[share] = copy
             else:
                 on_snapshot(share, copy)
-        losses = {name: float(value.detach()) for name, value in terms.items()} | {
-            "loss": float(total.detach())
-        }
         seconds = time.perf_counter() - start
         on_step(Progress(step, settings.iterations, losses, learning_rate, seconds))
         if resume is not None:
@@ -148,9 +159,9 @@ def fit(
     return TrainResult(finished(average.module if average is not None else model), kept)
 
 
-def not_finite_terms(terms: Mapping[str, Tensor]) -> str:
+def not_finite_terms(losses: Mapping[str, float]) -> str:
     """Terms of the loss with their values, those first that are not finite."""
-    values = {name: float(value.detach()) for name, value in terms.items()}
+    values = {name: value for name, value in losses.items() if name != "loss"}
     ordered = sorted(values, key=lambda name: math.isfinite(values[name]))
     return ", ".join(f"{name} {values[name]:.4g}" for name in ordered)
 
@@ -207,14 +218,14 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Op
         {
             "name": f"{'head' if fast else 'backbone'} {'weights' if decayed else 'biases and scales'}",
             "params": parameters,
-            "lr": settings.learning_rate * (1 if fast else settings.backbone_rate),
+            "lr": settings.rate * (1 if fast else settings.backbone_rate),
             "weight_decay": settings.weight_decay if decayed else 0.0,
         }
         for (fast, decayed), parameters in sorted(groups.items())
     ]
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(options, lr=settings.learning_rate, momentum=0.9)
-    return torch.optim.AdamW(options, lr=settings.learning_rate, fused=True)
+        return torch.optim.SGD(options, lr=settings.rate, momentum=0.9)
+    return torch.optim.AdamW(options, lr=settings.rate, fused=True)
 
 
 def moving_average(limit: float) -> Callable[[Any, Any, Any], None]:

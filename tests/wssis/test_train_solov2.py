@@ -11,7 +11,7 @@ from wssis.losses import solov2_loss
 from wssis.models.solov2 import SOLOv2
 from wssis.settings import AugmentSettings, ResizeSettings, SOLOv2Settings, TrainSettings
 from wssis.targets import assign
-from wssis.train_solov2 import solov2_batch_loss, train_solov2
+from wssis.train_solov2 import SOLOv2Objective, solov2_batch_loss, train_solov2
 
 MODEL = SOLOv2Settings(
     pretrained=False,
@@ -217,11 +217,13 @@ def test_repeats_weigh_the_sources(paint, monkeypatch) -> None:
     strong, weak = paint(ONE_OBJECT), paint(ONE_OBJECT, {}, first_id=5)
     shown = []
 
-    def spy(model, given):
-        shown.extend(given[2])
-        return solov2_batch_loss(model, given)
+    prepare = SOLOv2Objective.prepare
 
-    monkeypatch.setattr("wssis.train_solov2.solov2_batch_loss", spy)
+    def spy(objective, model, given):
+        shown.extend(given[2])
+        return prepare(objective, model, given)
+
+    monkeypatch.setattr(SOLOv2Objective, "prepare", spy)
     train(strong, weak, settings=replace(SHORT, iterations=5), repeats=[3, 1])
     assert sorted(shown) == [1] * 6 + [5] * 2 + [6] * 2
 

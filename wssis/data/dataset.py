@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from copy import copy
 
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from wssis.data.coco import CocoData, ImageRecord
 from wssis.data.images import read_image
 from wssis.data.patches import MaskPatches
 from wssis.data.transforms import TrainTransform
+from wssis.distributed import parts_of
 from wssis.instances import Instances
 
 KEEP_BYTES = 1 << 30  # decoded images and masks that a process keeps; small data sets fit whole
@@ -69,26 +69,40 @@ class TrainingImages(Dataset[Sample]):
 class ShuffledPositions(Sampler[list[tuple[int, int]]]):
     """Batches of (position, index): pass after pass over weighted shuffles, fixed by the seed.
 
+    With several processes, or `accumulate`, each batch comes as this process's parts of it, one by one.
+
     Args:
         repeats: how often a pass holds each image (strong images can count more than once).
-        batch_size: samples a batch.
+        batch_size: samples a batch, of all processes together.
         iterations: number of batches.
         seed: of the shuffles.
         start: first batch (to resume).
+        accumulate: parts of a batch that a process takes one after the other.
     """
 
     def __init__(
-        self, repeats: Sequence[int], batch_size: int, iterations: int, seed: int, start: int = 0
+        self,
+        repeats: Sequence[int],
+        batch_size: int,
+        iterations: int,
+        seed: int,
+        start: int = 0,
+        accumulate: int = 1,
     ) -> None:
         self.order = torch.repeat_interleave(torch.arange(len(repeats)), torch.tensor(repeats))
         self.batch_size, self.iterations, self.seed, self.start = batch_size, iterations, seed, start
+        self.accumulate = accumulate
 
     def __len__(self) -> int:
-        return self.iterations - self.start
+        return (self.iterations - self.start) * self.accumulate
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for keys in self._batches(self.start):
+            yield from map(list, parts_of(keys, self.accumulate))
+
+    def _batches(self, start: int) -> Iterator[list[tuple[int, int]]]:
         size, shuffle, current = len(self.order), self.order, -1
-        for batch in range(self.start, self.iterations):
+        for batch in range(start, self.iterations):
             keys = []
             for position in range(batch * self.batch_size, (batch + 1) * self.batch_size):
                 epoch, offset = divmod(position, size)
@@ -99,10 +113,8 @@ class ShuffledPositions(Sampler[list[tuple[int, int]]]):
             yield keys
 
     def at(self, batch: int) -> list[tuple[int, int]]:
-        """The keys of one batch, 0 the first of the training."""
-        alone = copy(self)
-        alone.start = batch
-        return next(iter(alone))
+        """The keys of one whole batch, 0 the first of the training."""
+        return next(self._batches(batch))
 
 
 def collate(samples: list[Sample]) -> Batch:
@@ -118,9 +130,10 @@ def training_loader(
     iterations: int,
     workers: int = 0,
     start: int = 0,
+    accumulate: int = 1,
 ) -> DataLoader[Batch]:
-    """Batches of `images` for a whole training."""
-    sampler = ShuffledPositions(repeats, batch_size, iterations, images.seed, start)
+    """Batches of `images` for a whole training, see `ShuffledPositions`."""
+    sampler = ShuffledPositions(repeats, batch_size, iterations, images.seed, start, accumulate)
     return DataLoader(
         images,  # type: ignore[arg-type]
         batch_sampler=sampler,
