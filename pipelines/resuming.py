@@ -63,8 +63,12 @@ class Scratch:
 
 
 @contextmanager
-def open_scratch(stage: str, params: Params, sections: Sequence[str]) -> Iterator[Scratch]:
+def open_scratch(
+    stage: str, params: Params, sections: Sequence[str], leads: bool = True
+) -> Iterator[Scratch]:
     """The stage's scratch, of no other process meanwhile; what other params or inputs left is removed.
+
+    Processes that train together have the scratch of the one that `leads`, and only read there.
 
     Raises:
         InputError: another process runs this stage here.
@@ -78,6 +82,9 @@ def open_scratch(stage: str, params: Params, sections: Sequence[str]) -> Iterato
     queued = paths.in_queued_experiment()
     home = home / "queued" if queued else home
     home = home / paths.cell() / stage.replace(" ", "-")
+    if not leads:
+        yield Scratch(home / name)
+        return
     home.mkdir(parents=True, exist_ok=True)
     # Experiments have outs of their own; alike ones may run side by side, and the later one keeps nothing.
     lock = locked(home / f"{name}.lock" if queued else home / "lock")
@@ -152,6 +159,7 @@ def resumable(stage: Stage) -> Iterator[Resume | None]:
 
     None where the stage has no scratch. What saving cost is said and noted at the end.
     """
+    from wssis.distributed import in_any, rank
     from wssis.resume import SHARE, Resume, TrainingStopped
 
     folder, stopping = stage.scratch.folder, stage.stopping
@@ -160,7 +168,11 @@ def resumable(stage: Stage) -> Iterator[Resume | None]:
         return
     share = float(os.environ.get(SHARE_VARIABLE, SHARE))
     resume = Resume(
-        folder / "training", share, lambda: stopping.asked is not None, before_save=stage.tracker.flush
+        folder / "training",
+        share,
+        stop=lambda: in_any(stopping.asked is not None),
+        before_save=stage.tracker.flush,
+        writes=rank() == 0,
     )
     if resume.step:
         stage.say(f"goes on after step {resume.step}")

@@ -11,11 +11,12 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines import paths
+from pipelines import launching, paths
 from pipelines.params import Params, load_params
 from pipelines.resuming import Scratch, open_scratch
 from pipelines.stopping import Stopping, Terminated
@@ -24,6 +25,10 @@ from wssis.errors import InputError
 
 if TYPE_CHECKING:
     from wssis.data.coco import CocoData
+
+
+class Led(Exception):
+    """The part of this process in a training is done."""
 
 
 @dataclass
@@ -43,6 +48,17 @@ class Stage:
     tracker: NullTracker = field(default_factory=NullTracker)
     scratch: Scratch = field(default_factory=Scratch)
     stopping: Stopping = field(default_factory=Stopping)
+
+    def lead(self) -> None:
+        """Ends the other processes of a training: what follows is for one, which all have the result of.
+
+        Raises:
+            Led: in each but the first.
+        """
+        from wssis.distributed import rank
+
+        if rank():
+            raise Led
 
     def say(self, message: str) -> None:
         """A line for the person who waits."""
@@ -79,7 +95,13 @@ def with_objects(strong: CocoData, where: Path) -> CocoData:
     return strong
 
 
-def run(name: str, body: Callable[[Stage], None], sections: tuple[str, ...], goes_on: bool = True) -> int:
+def run(
+    name: str,
+    body: Callable[[Stage], None],
+    sections: tuple[str, ...],
+    goes_on: bool = True,
+    together: bool = False,
+) -> int:
     """Run a stage's body with params and tracking; returns the exit code.
 
     Args:
@@ -87,14 +109,43 @@ def run(name: str, body: Callable[[Stage], None], sections: tuple[str, ...], goe
         body: its work.
         sections: params that it uses, as dvc.yaml lists them.
         goes_on: whether, after a kill, it goes on with the same run in MLflow.
+        together: whether it is a training, that as many processes share as `launcher` says.
     """
-    return exit_code(lambda: _run(name, body, sections, goes_on))
+    return exit_code(lambda: _start(name, body, sections, goes_on, together))
 
 
-def _run(name: str, body: Callable[[Stage], None], sections: tuple[str, ...], goes_on: bool) -> None:
+def _start(
+    name: str, body: Callable[[Stage], None], sections: tuple[str, ...], goes_on: bool, together: bool
+) -> int:
     params = load_params(paths.PARAMS)
-    with open_scratch(name, params, sections) as scratch, Stopping() as stopping:
-        tracker = open_tracker(name, params, sections, scratch.run_id)
+    if not together or (params.launcher.count == 1 and not launching.started()):
+        _run(name, body, params, sections, goes_on)
+    elif not launching.started():
+        return launching.launch(params.launcher.count)
+    else:
+        from wssis.distributed import joined, rank, totals
+
+        def met(stage: Stage) -> None:
+            totals([])  # nobody looks for a state before the first process has the lock
+            body(stage)
+
+        with joined(), suppress(Led):
+            if rank():
+                sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
+            _run(name, met, params, sections, goes_on, leads=rank() == 0)
+    return 0
+
+
+def _run(
+    name: str,
+    body: Callable[[Stage], None],
+    params: Params,
+    sections: tuple[str, ...],
+    goes_on: bool,
+    leads: bool = True,
+) -> None:
+    with open_scratch(name, params, sections, leads) as scratch, Stopping() as stopping:
+        tracker = open_tracker(name, params, sections, scratch.run_id) if leads else NullTracker()
         if goes_on:
             scratch.keep_run(tracker.run_id)
         try:
@@ -132,30 +183,24 @@ def gpu_is_full(name: str, error: BaseException) -> InputError:
     )
 
 
-def exit_code(work: Callable[[], None]) -> int:
+def exit_code(work: Callable[[], int | None]) -> int:
     """Do the work; wrong input is one line on stderr and 2, a signal 130 or 143, any other error 1."""
+    tell = launching.tell
     try:
-        work()
+        return work() or 0
     except InputError as error:
-        print(f"wssis: {error}", file=sys.stderr)
-        return 2
+        return tell(2, f"wssis: {error}")
     except KeyboardInterrupt as how:
-        print(f"wssis: interrupted{f': {how}' if str(how) else ''}", file=sys.stderr)
-        return 130
+        return tell(130, f"wssis: interrupted{f': {how}' if str(how) else ''}")
     except Terminated as how:
-        print(f"wssis: terminated{f': {how}' if str(how) else ''}", file=sys.stderr)
-        return 143
+        return tell(143, f"wssis: terminated{f': {how}' if str(how) else ''}")
     except BrokenPipeError:  # whoever read the output, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             place = error.filename or "the disk"
-            print(f"wssis: {place}: no space left. Free some and run again", file=sys.stderr)
-            return 2
-        traceback.print_exc()
-        return 1
+            return tell(2, f"wssis: {place}: no space left. Free some and run again")
+        return tell(1, traceback.format_exc().rstrip())
     except Exception:
-        traceback.print_exc()
-        return 1
-    return 0
+        return tell(1, traceback.format_exc().rstrip())

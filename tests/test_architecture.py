@@ -36,6 +36,7 @@ PLUMBING = {
         )
     ),
     *(
+        "pipelines/launching.py",
         "pipelines/platform_sections.py",
         "pipelines/provenance.py",
         "pipelines/progress.py",

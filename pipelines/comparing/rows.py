@@ -48,10 +48,12 @@ def label_hours(
     return hours + seconds["point"] / 3600
 
 
-def run_row(name: str, body: Callable[[Stage, str], None], sections: tuple[str, ...]) -> int:
+def run_row(
+    name: str, body: Callable[[Stage, str], None], sections: tuple[str, ...], together: bool = False
+) -> int:
     """Run a stage of one row, which the command line names; returns the exit code."""
     if len(sys.argv) != 2 or sys.argv[1] not in ROWS:
         print(f"usage: {name} {'|'.join(ROWS)}", file=sys.stderr)
         return 2
     row = sys.argv[1]
-    return run(f"{name} {row}", lambda stage: body(stage, row), sections)
+    return run(f"{name} {row}", lambda stage: body(stage, row), sections, together=together)

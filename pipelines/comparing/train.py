@@ -14,4 +14,4 @@ def train(stage: Stage, row: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_row("train", train, ("seed", "model", "resize", "augment", "student")))
+    sys.exit(run_row("train", train, ("seed", "model", "resize", "augment", "student"), together=True))

@@ -32,6 +32,7 @@ def refiner(stage: Stage) -> None:
             settings.augment,
             resume=resume,
         )
+    stage.lead()
     log.write(paths.PLOT_REFINER)
     save_model(
         paths.REFINER,
@@ -44,4 +45,4 @@ def refiner(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run("refiner", refiner, ("seed", "refiner", "tune_refiner")))
+    sys.exit(run("refiner", refiner, ("seed", "refiner", "tune_refiner"), together=True))

@@ -95,6 +95,7 @@ def train(
             stage.device,
             resume,
         )
+    stage.lead()
     log.write(plot)
     return result
 
@@ -139,4 +140,4 @@ if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in WORK:
         sys.exit(f"usage: python -m pipelines.stages.train {'|'.join(WORK)}")
     name = sys.argv[1]
-    sys.exit(run(name, *WORK[name]))
+    sys.exit(run(name, *WORK[name], together=True))

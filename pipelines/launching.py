@@ -1,0 +1,124 @@
+"""Several processes at one training: started by torch's elastic agent (torchrun), watched, begun again.
+
+A stage whose params ask for several becomes their parent, with no lock, run or network of its own. The
+first of them leads: what one process does alone is its part (`Stage.lead`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+import uuid
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pipelines import paths
+from wssis.errors import InputError
+from wssis.files import write_json
+
+TOLD = "WSSIS_TOLD"  # environment: the folder where each process says how it ended
+RESTARTS = 3
+BY_CHOICE = {0, 2, 130, 143}  # exit codes of a process that did not crash
+
+
+def started() -> bool:
+    """Whether this process is one of several that torchrun started."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def tell(code: int, text: str) -> int:
+    """Say how the process ends, on stderr, or to the parent of several; returns the code."""
+    folder = os.environ.get(TOLD)
+    if folder is None:
+        print(text, file=sys.stderr)
+    else:
+        said = {"code": code, "text": text, "time": time.time()}
+        write_json(Path(folder) / f"{os.environ['RANK']}.json", said)
+    return code
+
+
+def launch(count: int) -> int:
+    """Run this command by `count` processes; returns the exit code of them all.
+
+    A process that is killed or crashes ends the others. All begin again, from the last state, at most
+    `RESTARTS` times.
+
+    Raises:
+        InputError: there are fewer GPUs than that.
+    """
+    check_gpus(count)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    for left in reversed(range(RESTARTS + 1)):
+        with TemporaryDirectory(prefix="wssis-") as folder:
+            os.environ[TOLD] = folder
+            codes = run_agent(count)
+            said = [json.loads(path.read_text()) for path in sorted(Path(folder).glob("*.json"))]
+        del os.environ[TOLD]
+        killed = {number: -code for number, code in codes.items() if code < 0 and -code != signal.SIGTERM}
+        if said and (code := decided(said)) in BY_CHOICE:
+            print(next(one["text"] for one in said if one["code"] == code), file=sys.stderr)
+            return code
+        if not codes:
+            return 0
+        if not killed:  # a fault of the code, which would be the same again
+            print(min(said, key=lambda one: one["time"])["text"] if said else codes, file=sys.stderr)
+            return 1
+        number, how = next(iter(killed.items()))
+        what = "all begin again from the last state" if left else "this was the last attempt"
+        print(f"process {number} was ended by {signal.Signals(how).name}; {what}", file=sys.stderr)
+    return 1
+
+
+def decided(said: list[dict[str, Any]]) -> int:
+    """The exit code of all: wrong input of any, else what they were asked to stop by, else a fault."""
+    codes = {one["code"] for one in said}
+    return next((code for code in (2, 143, 130) if code in codes), 1)
+
+
+def check_gpus(count: int) -> None:
+    """Refuse more processes than GPUs; on a machine without, they share its cores."""
+    import torch
+
+    if torch.cuda.is_available() and count > torch.cuda.device_count():
+        raise InputError(
+            f"expected at most a process for each GPU, found {count} for {torch.cuda.device_count()}",
+            where=paths.PARAMS,
+            record="launcher.processes",
+            remedy="Lower it",
+        )
+
+
+def run_agent(count: int) -> dict[int, int]:
+    """Run this very command in `count` processes; returns the exit codes of those that failed, by number."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    os.chdir(paths.dvc_workspace())  # where the command began: a cell of `wssis compare` is elsewhere by now
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+    )
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        elastic_launch(config, sys.executable)(*sys.orig_argv[1:])
+        return {}
+    except ChildFailedError as error:
+        return {number: failure.exitcode for number, failure in error.failures.items()}
+    except SignalException as error:  # passed on to the processes, which saved their state
+        return {0: 128 + error.sigval}
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
