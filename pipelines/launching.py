@@ -23,7 +23,6 @@ from wssis.files import write_json
 
 TOLD = "WSSIS_TOLD"  # environment: the folder where each process says how it ended
 RESTARTS = 3
-BY_CHOICE = {0, 2, 130, 143}  # exit codes of a process that did not crash
 
 
 def started() -> bool:
@@ -60,24 +59,28 @@ def launch(count: int) -> int:
             said = [json.loads(path.read_text()) for path in sorted(Path(folder).glob("*.json"))]
         del os.environ[TOLD]
         killed = {number: -code for number, code in codes.items() if code < 0 and -code != signal.SIGTERM}
-        if said and (code := decided(said)) in BY_CHOICE:
-            print(next(one["text"] for one in said if one["code"] == code), file=sys.stderr)
-            return code
         if not codes:
             return 0
-        if not killed:  # a fault of the code, which would be the same again
-            print(min(said, key=lambda one: one["time"])["text"] if said else codes, file=sys.stderr)
-            return 1
+        # Those that are left behind by one that was killed are asked to stop, too.
+        if not killed or any(one["code"] == 2 for one in said):
+            return ended(said)
         number, how = next(iter(killed.items()))
         what = "all begin again from the last state" if left else "this was the last attempt"
         print(f"process {number} was ended by {signal.Signals(how).name}; {what}", file=sys.stderr)
     return 1
 
 
-def decided(said: list[dict[str, Any]]) -> int:
-    """The exit code of all: wrong input of any, else what they were asked to stop by, else a fault."""
-    codes = {one["code"] for one in said}
-    return next((code for code in (2, 143, 130) if code in codes), 1)
+def ended(said: list[dict[str, Any]]) -> int:
+    """The exit code of all; one says why: wrong input, else what asked them to stop, else a fault."""
+    for code in (2, 143, 130):
+        for one in said:
+            if one["code"] == code:
+                print(one["text"], file=sys.stderr)
+                return code
+    # Of faults the first is the cause; whoever waited for that process then fails as well.
+    first = min(said, key=lambda one: one["time"], default={"text": "a process ended without a word"})
+    print(first["text"], file=sys.stderr)
+    return 1
 
 
 def check_gpus(count: int) -> None:
@@ -99,7 +102,7 @@ def run_agent(count: int) -> dict[int, int]:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    logging.disable(logging.CRITICAL)  # of the agent, which tells what `launch` tells in a line
     os.chdir(paths.dvc_workspace())  # where the command began: a cell of `wssis compare` is elsewhere by now
     config = LaunchConfig(
         min_nodes=1,
@@ -120,5 +123,6 @@ def run_agent(count: int) -> dict[int, int]:
     except SignalException as error:  # passed on to the processes, which saved their state
         return {0: 128 + error.sigval}
     finally:
+        logging.disable(logging.NOTSET)
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -1,0 +1,178 @@
+"""Several processes at one training: its outs, its exit codes and lines, and what a crash costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipelines import launching
+from pipelines.launching import TOLD, ended, tell
+from pipelines.provenance import content_digest
+from pipelines.resuming import SHARE_VARIABLE
+
+ROOT = Path(__file__).parents[2]
+SMALLER = {
+    r"iterations: \w+": "iterations: 20",
+    r"warmup: 30": "warmup: 3",
+    r"train: 200": "train: 20",
+    r"val: 150": "val: 2",
+    r"size: 96": "size: 64",
+    r"crop: 96": "crop: 64",
+    r"strong: 0.1": "strong: 0.4",
+    r"kind: none ": "kind: torchrun ",
+    r"processes: 1 ": "processes: 2 ",
+}
+TEACHER = [sys.executable, "-m", "pipelines.stages.train", "teacher"]
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose images are split, with two processes a training."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    text = (ROOT / "params.yaml").read_text()
+    for old, new in SMALLER.items():
+        text, count = re.subn(old, new, text)
+        assert count, old
+    (folder / "params.yaml").write_text(text)
+    for stage in ("prepare", "split"):
+        subprocess.run(
+            [sys.executable, "-m", f"pipelines.stages.{stage}"], cwd=folder, env=environment(), check=True
+        )
+    return folder
+
+
+@pytest.fixture
+def project(split: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(split, tmp_path / "project"))
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", SHARE_VARIABLE: "inf", "PYTHONPATH": str(ROOT)}
+
+
+def start(project: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        TEACHER, cwd=project, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def at_step(project: Path, parent: subprocess.Popen[str], step: int) -> dict[int, psutil.Process]:
+    """Wait until a step's state is saved; the processes by number."""
+    state = ".scratch/stages/teacher/*/training/state.json"
+    while not any(json.loads(path.read_text())["step"] >= step for path in project.glob(state)):
+        assert parent.poll() is None, parent.communicate()
+        time.sleep(0.05)
+    found = {}
+    for process in psutil.Process(parent.pid).children():
+        if "RANK" in process.environ():
+            found[int(process.environ()["RANK"])] = process
+    return found
+
+
+def outs(project: Path) -> str:
+    return content_digest(project / "models") + content_digest(project / "plots")
+
+
+@pytest.mark.slow
+def test_two_processes_a_crash_of_each_and_a_signal_come_to_the_same_outs(project: Path) -> None:
+    parent = start(project)
+    _, errors = parent.communicate()
+    assert (parent.returncode, errors) == (0, "")
+    assert not list((project / ".scratch/stages/teacher").glob("*/"))
+    whole = outs(project)
+    for number in (0, 1):
+        shutil.rmtree(project / "models")
+        shutil.rmtree(project / "plots")
+        parent = start(project)
+        at_step(project, parent, 5)[number].kill()
+        said, errors = parent.communicate()
+        assert parent.returncode == 0, errors
+        assert f"process {number} was ended by SIGKILL; all begin again from the last state\n" in errors
+        assert "Traceback" not in errors
+        assert "teacher: goes on after step" in said
+        assert outs(project) == whole
+    shutil.rmtree(project / "models")
+    parent = start(project)
+    processes = at_step(project, parent, 5)
+    parent.terminate()
+    _, errors = parent.communicate()
+    assert parent.returncode == 143
+    assert re.fullmatch(r"wssis: terminated: step \d+ is saved; `dvc repro` goes on from there\n", errors)
+    assert not any(process.is_running() for process in processes.values())
+    parent = start(project)
+    assert "goes on after step" in parent.communicate()[0]
+    assert outs(project) == whole
+
+
+@pytest.mark.slow
+def test_wrong_input_is_one_line_whichever_process_found_it(project: Path) -> None:
+    for image in (project / "data/prepared/train").iterdir():
+        image.write_bytes(b"no picture")
+    parent = start(project)
+    _, errors = parent.communicate()
+    assert parent.returncode == 2
+    assert errors.count("\n") == 1
+    assert errors.startswith("wssis: ")
+    assert ".png" in errors
+
+
+def test_how_it_ended_goes_to_the_parent_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tell(2, "a line") == 2
+    assert capsys.readouterr().err == "a line\n"
+    monkeypatch.setenv(TOLD, str(tmp_path))
+    monkeypatch.setenv("RANK", "3")
+    assert tell(143, "another") == 143
+    assert capsys.readouterr().err == ""
+    assert json.loads((tmp_path / "3.json").read_text())["text"] == "another"
+
+
+@pytest.mark.parametrize(
+    ("codes", "code", "text"),
+    [
+        ((1, 2), 2, "of process 1"),  # the first lost its connection to the one that knows
+        ((130, 143), 143, "of process 1"),
+        ((1, 1), 1, "of process 1"),  # the earlier one is the cause
+        ((), 1, "a process ended without a word"),
+    ],
+)
+def test_one_code_and_one_line_for_all(
+    codes: tuple[int, ...], code: int, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = [
+        {"code": each, "text": f"of process {number}", "time": 9 - number}
+        for number, each in enumerate(codes)
+    ]
+    assert ended(said) == code
+    assert capsys.readouterr().err == f"{text}\n"
+
+
+def test_a_process_that_dies_again_and_again_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launching, "run_agent", lambda count: {1: -signal.SIGKILL})
+    assert launching.launch(2) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == launching.RESTARTS + 1
+    assert lines[-1] == "process 1 was ended by SIGKILL; this was the last attempt"
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(launching.InputError, match="expected at most a process for each GPU, found 2 for 1"):
+        launching.launch(2)
