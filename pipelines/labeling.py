@@ -53,8 +53,9 @@ def proposals(labeler: Labeler, data: CocoData, name: str) -> Iterator[tuple[Ima
 
 
 def left(data: CocoData, journal: Journal) -> CocoData:
-    """The images of `data` that have nothing in the journal yet."""
-    return data.subset(image.id for image in data.images if image.id not in journal.done)
+    """The images of `data` that have nothing in the journal yet, and are this process's."""
+    places = enumerate(data.images)
+    return data.subset(image.id for place, image in places if journal.is_left(image.id, place))
 
 
 def packed(record: ImageRecord) -> list[list[Any]]:
@@ -83,9 +84,30 @@ def label_each(
 ) -> CocoData:
     """`data` with what `label` makes of the proposals for each image; those in `journal` are done."""
     journal = journal or Journal()
+    label_left(labeler, data, name, label, journal)
+    return from_journal(data, journal)
+
+
+def label_left(
+    labeler: Labeler,
+    data: CocoData,
+    name: str,
+    label: Callable[[ImageRecord, Proposals], ImageRecord],
+    journal: Journal,
+) -> None:
+    """Add to `journal` what it lacks and is this process's."""
     for record, given in proposals(labeler, left(data, journal), name):
         journal.add(record.id, packed(label(record, given)))
-    images = tuple(unpacked(record, journal.done[record.id]) for record in data.images)
+
+
+def from_journal(data: CocoData, journal: Journal, place: int | None = None) -> CocoData:
+    """`data` with the labels in `journal`, of which each value has several where `place` says which."""
+
+    def values(number: int) -> list[list[Any]]:
+        value = journal.done[number]
+        return value if place is None else value[place]
+
+    images = tuple(unpacked(record, values(record.id)) for record in data.images)
     return replace(data, images=images, path=None)
 
 
@@ -204,13 +226,24 @@ def predicted_results(
     `journal` has some of these groups, by the number of their first image.
     """
     journal = journal or Journal()
+    predict_left(predictor, data, name, journal)
+    return results_of(data, journal)
+
+
+def predict_left(predictor: Predictor, data: CocoData, name: str, journal: Journal) -> None:
+    """Add to `journal` the groups of images that it lacks and that are this process's."""
     starts = range(0, len(data.images), IMAGES)
-    begun = sum(start in journal.done for start in starts) * IMAGES
-    with Meter(name, len(data.images), "images", begun=min(begun, len(data.images))) as meter:
-        for start in (start for start in starts if start not in journal.done):
-            group = [record.id for record in data.images[start : start + IMAGES]]
+    left_over = [start for place, start in enumerate(starts) if journal.is_left(start, place)]
+    sizes = {start: min(IMAGES, len(data.images) - start) for start in left_over}
+    with Meter(name, sum(sizes.values()), "images") as meter:
+        for start, size in sizes.items():
+            group = [record.id for record in data.images[start : start + size]]
             found = predictor.predict_dataset(data.subset(group)).items()
             results = [to_coco_results(instances, i, data.categories) for i, instances in found]
             journal.add(start, list(chain.from_iterable(results)))
-            meter.step(done=meter.done + len(group))
-    return list(chain.from_iterable(journal.done[start] for start in starts))
+            meter.step(done=meter.done + size)
+
+
+def results_of(data: CocoData, journal: Journal) -> list[dict[str, Any]]:
+    """The COCO results of all groups, in the order of the images."""
+    return list(chain.from_iterable(journal.done[start] for start in range(0, len(data.images), IMAGES)))

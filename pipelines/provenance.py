@@ -128,12 +128,12 @@ def dep_digests(stage: str) -> dict[str, str]:
     return found
 
 
-def stage_inputs(stage: str) -> dict[str, str] | None:
+def stage_inputs(stage: str, times: bool = True) -> dict[str, str] | None:
     """Digest of all files that a stage depends on, code included: {path: digest}; None if DVC knows none.
 
     In a cell of `wssis compare`, and of a row there ("train ours"), by compare/dvc.yaml. Files and code are
-    read; folders of images are told by names, sizes and times, in a queued experiment, which has copies, by
-    dvc.lock.
+    read; folders of images are told by names, sizes and (unless `times` is false: another machine's differ)
+    times, in a queued experiment, which has copies, by dvc.lock.
     """
     workspace, cell = paths.dvc_workspace(), paths.cell()
     listed = workspace / (paths.COMPARE_YAML if cell else paths.DVC_YAML)
@@ -150,18 +150,20 @@ def stage_inputs(stage: str) -> dict[str, str] | None:
         is_code = dep.split("/")[0] in ("wssis", "pipelines")
         path = Path(__file__).parents[1] / dep if is_code else workspace / dep
         if dep in (str(paths.PREPARED_TRAIN_IMAGES), str(paths.PREPARED_VAL_IMAGES)):
-            found[dep] = hashes.get(dep) or listing_digest(path)
+            found[dep] = hashes.get(dep) or listing_digest(path, times)
         else:
             found[dep] = content_digest(path)
     return found
 
 
-def listing_digest(folder: Path) -> str:
-    """sha256 of the names, sizes and times of a folder's files: of gigabytes in a moment."""
+def listing_digest(folder: Path, times: bool = True) -> str:
+    """sha256 of the names, sizes and, if asked for, times of a folder's files: of gigabytes in a moment."""
     whole = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         about = path.stat()
-        whole.update(f"{path.relative_to(folder)} {about.st_size} {about.st_mtime_ns}\n".encode())
+        when = about.st_mtime_ns if times else ""
+        size = about.st_size if times or path.is_file() else ""  # a folder's depends on the disk
+        whole.update(f"{path.relative_to(folder)} {size} {when}\n".encode())
     return whole.hexdigest()
 
 

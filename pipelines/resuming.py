@@ -22,6 +22,7 @@ from pipelines import paths
 from pipelines.journal import Journal
 from pipelines.params import Params, flatten
 from pipelines.provenance import dvc_process, process_id, stage_inputs, still_runs
+from pipelines.sharding import Shard
 from wssis.errors import InputError
 from wssis.files import write_json
 
@@ -34,10 +35,18 @@ SHARE_VARIABLE = "WSSIS_SAVING_SHARE"  # environment: of a training's time that 
 
 
 class Scratch:
-    """A stage's folder for what outlives a kill; without a folder nothing does."""
+    """A stage's folder for what outlives a kill; without a folder nothing does.
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder
+    Args:
+        folder: of this process.
+        shards: where shards leave their journals.
+        shard: which of them this process is.
+    """
+
+    def __init__(
+        self, folder: Path | None = None, shards: Path | None = None, shard: Shard | None = None
+    ) -> None:
+        self.folder, self.shards, self.shard = folder, shards, shard
 
     @property
     def run_id(self) -> str | None:
@@ -53,18 +62,27 @@ class Scratch:
             write_json(self.folder / "run.json", {"run": run_id})
 
     def journal(self, name: str) -> Journal:
-        """Results by image, see `Journal`."""
-        return Journal(self.folder and self.folder / f"{name}.jsonl")
+        """Results by image, see `Journal`: a shard's own, or all that there are."""
+        if self.shard and self.shards:
+            share = self.shard.number - 1, self.shard.count
+            return Journal(self.shards / f"{name}.{self.shard}.jsonl", share=share)
+        others = sorted(self.shards.glob(f"{name}.*.jsonl")) if self.shards else []
+        return Journal(self.folder and self.folder / f"{name}.jsonl", others)
 
     def clear(self) -> None:
         """Remove all: the stage is done."""
-        if self.folder:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in (self.folder, self.shards):
+            if folder:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def open_scratch(
-    stage: str, params: Params, sections: Sequence[str], leads: bool = True
+    stage: str,
+    params: Params,
+    sections: Sequence[str],
+    leads: bool = True,
+    shard: Shard | None = None,
 ) -> Iterator[Scratch]:
     """The stage's scratch, of no other process meanwhile; what other params or inputs left is removed.
 
@@ -76,6 +94,10 @@ def open_scratch(
     inputs = stage_inputs(stage)
     if inputs is None:  # no stage of DVC's
         yield Scratch()
+        return
+    if shard:
+        with shard_scratch(stage, shards_folder(stage, params, sections), shard) as scratch:
+            yield scratch
         return
     name = fingerprint(stage, params, sections, inputs)
     home = paths.project_root() / paths.SCRATCH / "stages"
@@ -95,10 +117,29 @@ def open_scratch(
         if old.is_dir() and old != folder and (not queued or is_old(old)):
             shutil.rmtree(old, ignore_errors=True)
     try:
-        yield Scratch(folder)
+        yield Scratch(folder, folder and shards_folder(stage, params, sections))
     finally:
         if lock:
             lock.close()
+
+
+def shards_folder(stage: str, params: Params, sections: Sequence[str]) -> Path:
+    """Where shards leave their journals; its name is the same on each machine with the same inputs."""
+    inputs = stage_inputs(stage, times=False) or {}
+    home = paths.project_root() / paths.SCRATCH / "shards" / paths.cell() / stage.replace(" ", "-")
+    return home / fingerprint(stage, params, sections, inputs)
+
+
+@contextmanager
+def shard_scratch(stage: str, folder: Path, shard: Shard) -> Iterator[Scratch]:
+    """The scratch of one shard, of no other process meanwhile."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{shard}.lock"
+    lock = locked(path)
+    if lock is None:
+        raise taken(f"{stage} --shard {shard.number}/{shard.count}", path)
+    with lock:
+        yield Scratch(None, folder, shard)
 
 
 def fingerprint(stage: str, params: Params, sections: Sequence[str], inputs: dict[str, str]) -> str:

@@ -10,7 +10,7 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,16 +19,18 @@ from typing import TYPE_CHECKING
 from pipelines import launching, paths
 from pipelines.params import Params, load_params
 from pipelines.resuming import Scratch, open_scratch
+from pipelines.sharding import Shard, asked, run_shards
 from pipelines.stopping import Stopping, Terminated
 from pipelines.tracking import NullTracker, open_tracker
 from wssis.errors import InputError
 
 if TYPE_CHECKING:
+    from pipelines.journal import Journal
     from wssis.data.coco import CocoData
 
 
 class Led(Exception):
-    """The part of this process in a training is done."""
+    """The part of this process in the work of several is done."""
 
 
 @dataclass
@@ -48,6 +50,23 @@ class Stage:
     tracker: NullTracker = field(default_factory=NullTracker)
     scratch: Scratch = field(default_factory=Scratch)
     stopping: Stopping = field(default_factory=Stopping)
+
+    def journal(self, name: str) -> Journal:
+        """Results by image of this name, those of a killed stage and of shards included."""
+        found = self.scratch.journal(name)
+        if found.taken:
+            self.say(f"{name}: takes over {found.taken} from shards")
+        return found
+
+    def whole(self) -> None:
+        """Ends a shard: what follows is for the process that has the results of all.
+
+        Raises:
+            Led: in a shard.
+        """
+        if self.scratch.shard:
+            self.say(f"shard {self.scratch.shard} is done")
+            raise Led
 
     def lead(self) -> None:
         """Ends the other processes of a training: what follows is for one, which all have the result of.
@@ -101,6 +120,7 @@ def run(
     sections: tuple[str, ...],
     goes_on: bool = True,
     together: bool = False,
+    arguments: Sequence[str] | None = None,
 ) -> int:
     """Run a stage's body with params and tracking; returns the exit code.
 
@@ -110,8 +130,23 @@ def run(
         sections: params that it uses, as dvc.yaml lists them.
         goes_on: whether, after a kill, it goes on with the same run in MLflow.
         together: whether it is a training, that as many processes share as `launcher` says.
+        arguments: of the command line, of a stage whose images can be shared out (`--shard`).
     """
+    if arguments is not None:
+        return exit_code(lambda: _start_shards(name, body, sections, arguments))
     return exit_code(lambda: _start(name, body, sections, goes_on, together))
+
+
+def _start_shards(
+    name: str, body: Callable[[Stage], None], sections: tuple[str, ...], arguments: Sequence[str]
+) -> int:
+    """A shard; or all of them by as many processes as `launcher` says, and then what is one's work."""
+    shard, params = asked(arguments), load_params(paths.PARAMS)
+    if shard is None and params.launcher.count > 1 and (code := run_shards(params.launcher.count)):
+        return code
+    with suppress(Led):
+        _run(name, body, params, sections, shard=shard)
+    return 0
 
 
 def _start(
@@ -141,11 +176,14 @@ def _run(
     body: Callable[[Stage], None],
     params: Params,
     sections: tuple[str, ...],
-    goes_on: bool,
+    goes_on: bool = True,
     leads: bool = True,
+    shard: Shard | None = None,
 ) -> None:
-    with open_scratch(name, params, sections, leads) as scratch, Stopping() as stopping:
-        tracker = open_tracker(name, params, sections, scratch.run_id) if leads else NullTracker()
+    with open_scratch(name, params, sections, leads, shard) as scratch, Stopping() as stopping:
+        tracker = (
+            open_tracker(name, params, sections, scratch.run_id) if leads and not shard else NullTracker()
+        )
         if goes_on:
             scratch.keep_run(tracker.run_id)
         try:

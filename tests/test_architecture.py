@@ -38,6 +38,7 @@ PLUMBING = {
     *(
         "pipelines/launching.py",
         "pipelines/platform_sections.py",
+        "pipelines/sharding.py",
         "pipelines/provenance.py",
         "pipelines/progress.py",
         "pipelines/stages/__init__.py",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pipelines import paths
 from pipelines.curves import write_csv
-from pipelines.labeling import predicted_results
+from pipelines.labeling import predict_left, results_of
 from pipelines.models import Saved, load_solov2
 from pipelines.pictures import save_picture, stack
 from pipelines.stage import Stage, run
@@ -36,14 +36,18 @@ def evaluate(stage: Stage) -> None:
     settings = stage.params.evaluate
     val = stage.load(paths.PREPARED_VAL)
     scores, networks = {}, []
+    for name, folder, _ in MODELS:
+        saved = load_solov2(folder, stage.device)
+        predictor = Predictor(saved.model, saved.resize, settings.decode, settings.batch_size)
+        journal = stage.journal(name)
+        predict_left(predictor, val, name, journal)
+        networks.append((name, saved, journal))
+    stage.whole()
     classes: list[dict[str, float | int | str]] = [
         {"class": name, "objects": count} for name, count in objects_of(val).items()
     ]
-    for name, folder, out in MODELS:
-        saved = load_solov2(folder, stage.device)
-        networks.append((name, saved))
-        predictor = Predictor(saved.model, saved.resize, settings.decode, settings.batch_size)
-        results = predicted_results(predictor, val, name, stage.scratch.journal(name))
+    for (name, _, out), (_, _, journal) in zip(MODELS, networks, strict=True):
+        results = results_of(val, journal)
         scores[name], by_class = ap_by_class(val, results, settings.decode.max_detections, settings.backend)
         for row in classes:
             row[name] = by_class[str(row["class"])]["AP"]
@@ -65,7 +69,7 @@ def evaluate(stage: Stage) -> None:
     stage.tracker.file(paths.PICTURE_PREDICTIONS, "pictures")
     if stage.tracker.run_id is not None:
         earlier = [(name, load_solov2(folder, stage.device)) for name, folder in EARLIER]
-        line_up(stage, val, [*earlier, *networks])
+        line_up(stage, val, [*earlier, *((name, saved) for name, saved, _ in networks)])
 
 
 def line_up(stage: Stage, val: CocoData, networks: Sequence[tuple[str, Saved]]) -> None:
@@ -114,4 +118,4 @@ def draw_found(predictor: Predictor, picture: Tensor, val: CocoData) -> Tensor:
 
 
 if __name__ == "__main__":
-    sys.exit(run("evaluate", evaluate, ("evaluate",)))
+    sys.exit(run("evaluate", evaluate, ("evaluate",), arguments=sys.argv[1:]))

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from pipelines import paths
 from pipelines.judging import calibrated
-from pipelines.labeling import labelled, left, packed, proposals, unpacked
+from pipelines.labeling import from_journal, labelled, left, packed, proposals
 from pipelines.models import load_labeler
 from pipelines.params import rules_in_force
 from pipelines.stage import Stage, run
@@ -20,7 +20,7 @@ def pseudo(stage: Stage) -> None:
     labeler, _ = load_labeler(paths.TEACHER, paths.REFINER, rules, stage.device)
     points, drawn = stage.load(paths.POINTS), stage.load(paths.DRAWN).by_id
     curve = calibrated(labeler, stage.load(paths.HOLDOUT), rules)
-    journal = stage.scratch.journal("label")
+    journal = stage.journal("label")
     for record, given in proposals(labeler, left(points, journal), "label"):
         found, signals = masks_and_signals(given, rules)
         if record.id in drawn:
@@ -30,15 +30,12 @@ def pseudo(stage: Stage) -> None:
         proposed = labelled(record, admit(found, nothing_left_out))
         proposed_rough = labelled(record, decide(replace(given, refined=None), nothing_left_out))
         journal.add(record.id, [packed(each) for each in (label, proposed, proposed_rough)])
-    labels, *others = (
-        tuple(unpacked(record, journal.done[record.id][place]) for record in points.images)
-        for place in range(3)
-    )
-    for images, out in zip(
-        (labels, *others), (paths.LABELS, paths.PROPOSED, paths.PROPOSED_ROUGH), strict=True
-    ):
-        save_coco(replace(points, images=images, path=None), out)
-    masks = sum(len(image.objects) for image in labels)
+    stage.whole()
+    masks = 0
+    for place, out in enumerate((paths.LABELS, paths.PROPOSED, paths.PROPOSED_ROUGH)):
+        made = from_journal(points, journal, place)
+        save_coco(made, out)
+        masks = masks if place else made.num_objects
     stage.tracker.params({f"rules.{name}": value for name, value in vars(rules).items()})
     stage.tracker.params({f"quality.{name}": value for name, value in vars(curve).items()})
     own = sum(len(image.annotations) for image in drawn.values())
@@ -65,4 +62,4 @@ def marked(record: ImageRecord, drawn: ImageRecord | None) -> ImageRecord:
 
 
 if __name__ == "__main__":
-    sys.exit(run("pseudo", pseudo, ("pseudo", "tune_pseudo")))
+    sys.exit(run("pseudo", pseudo, ("pseudo", "tune_pseudo"), arguments=sys.argv[1:]))

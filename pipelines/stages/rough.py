@@ -3,7 +3,7 @@
 import sys
 
 from pipelines import paths
-from pipelines.labeling import rough_dataset
+from pipelines.labeling import from_journal, label_left, rough_record
 from pipelines.models import load_solov2
 from pipelines.stage import Stage, run
 from wssis.data.coco import save_coco
@@ -13,12 +13,17 @@ from wssis.labeler import Labeler
 def rough(stage: Stage) -> None:
     """Prompt both snapshots with the points of the strong objects."""
     strong = stage.load(paths.STRONG)
+    made = []
     for folder, out in ((paths.TEACHER_EARLY, paths.ROUGH_EARLY), (paths.TEACHER_LATE, paths.ROUGH_LATE)):
         saved = load_solov2(folder, stage.device)
         labeler = Labeler(saved.model, None, saved.resize, flips=saved.views)
-        journal = stage.scratch.journal(folder.name)
-        save_coco(rough_dataset(labeler, strong, folder.name, journal), out)
+        journal = stage.journal(folder.name)
+        label_left(labeler, strong, folder.name, rough_record, journal)
+        made.append((journal, out))
+    stage.whole()
+    for journal, out in made:
+        save_coco(from_journal(strong, journal), out)
 
 
 if __name__ == "__main__":
-    sys.exit(run("rough", rough, ()))
+    sys.exit(run("rough", rough, (), arguments=sys.argv[1:]))
