@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -85,7 +85,7 @@ def label_each(
     """`data` with what `label` makes of the proposals for each image; those in `journal` are done."""
     journal = journal or Journal()
     label_left(labeler, data, name, label, journal)
-    return from_journal(data, journal)
+    return replace(data, images=tuple(Labelled(data, journal)), path=None)
 
 
 def label_left(
@@ -100,15 +100,21 @@ def label_left(
         journal.add(record.id, packed(label(record, given)))
 
 
-def from_journal(data: CocoData, journal: Journal, place: int | None = None) -> CocoData:
-    """`data` with the labels in `journal`, of which each value has several where `place` says which."""
+@dataclass(frozen=True)
+class Labelled:
+    """The images of `data` with their labels in `journal`, each read when it is its turn.
 
-    def values(number: int) -> list[list[Any]]:
-        value = journal.done[number]
-        return value if place is None else value[place]
+    `place` says which of several labels of an image; None: there is one.
+    """
 
-    images = tuple(unpacked(record, values(record.id)) for record in data.images)
-    return replace(data, images=images, path=None)
+    data: CocoData
+    journal: Journal
+    place: int | None = None
+
+    def __iter__(self) -> Iterator[ImageRecord]:
+        for record in self.data.images:
+            value = self.journal.done[record.id]
+            yield unpacked(record, value if self.place is None else value[self.place])
 
 
 def rough_dataset(labeler: Labeler, data: CocoData, name: str, journal: Journal | None = None) -> CocoData:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from pipelines import paths
 from pipelines.judging import calibrated
-from pipelines.labeling import from_journal, labelled, left, packed, proposals
+from pipelines.labeling import Labelled, labelled, left, packed, proposals
 from pipelines.models import load_labeler
 from pipelines.params import rules_in_force
 from pipelines.stage import Stage, run
@@ -31,11 +31,9 @@ def pseudo(stage: Stage) -> None:
         proposed_rough = labelled(record, decide(replace(given, refined=None), nothing_left_out))
         journal.add(record.id, [packed(each) for each in (label, proposed, proposed_rough)])
     stage.whole()
-    masks = 0
     for place, out in enumerate((paths.LABELS, paths.PROPOSED, paths.PROPOSED_ROUGH)):
-        made = from_journal(points, journal, place)
-        save_coco(made, out)
-        masks = masks if place else made.num_objects
+        save_coco(replace(points, path=None), out, Labelled(points, journal, place))
+    masks = sum(len(image.objects) for image in Labelled(points, journal, 0))
     stage.tracker.params({f"rules.{name}": value for name, value in vars(rules).items()})
     stage.tracker.params({f"quality.{name}": value for name, value in vars(curve).items()})
     own = sum(len(image.annotations) for image in drawn.values())

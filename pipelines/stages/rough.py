@@ -1,9 +1,10 @@
 """rough: masks of the strong images by two earlier teachers, as wrong as on images never seen."""
 
 import sys
+from dataclasses import replace
 
 from pipelines import paths
-from pipelines.labeling import from_journal, label_left, rough_record
+from pipelines.labeling import Labelled, label_left, rough_record
 from pipelines.models import load_solov2
 from pipelines.stage import Stage, run
 from wssis.data.coco import save_coco
@@ -22,7 +23,7 @@ def rough(stage: Stage) -> None:
         made.append((journal, out))
     stage.whole()
     for journal, out in made:
-        save_coco(from_journal(strong, journal), out)
+        save_coco(replace(strong, path=None), out, Labelled(strong, journal))
 
 
 if __name__ == "__main__":

@@ -219,8 +219,14 @@ def load_coco(path: str | Path, image_dir: str | Path | None = None) -> CocoData
         return parse(Path(path), None if image_dir is None else str(image_dir))
 
 
-def save_coco(data: CocoData, path: str | Path) -> None:
+def save_coco(data: CocoData, path: str | Path, images: Iterable[ImageRecord] | None = None) -> None:
     """Write COCO JSON atomically; `load_coco` of it gives the same data.
+
+    Args:
+        data: what to write.
+        path: the file.
+        images: those of `data`, in their order, with other annotations: held one at a time, so that they need
+            not be in memory together. They may be gone through twice.
 
     Annotations with a mask get `segmentation` (compressed RLE), `bbox`, `area`; those known by their point
     only have none of the three. `info.image_dir` is relative if the folder is under the current directory.
@@ -231,4 +237,4 @@ def save_coco(data: CocoData, path: str | Path) -> None:
     from wssis.data.coco_write import write
 
     with uncollected():
-        write(data, Path(path))
+        write(data, Path(path), images)

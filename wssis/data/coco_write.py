@@ -4,43 +4,63 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, CocoData
+from wssis.data.coco import Annotation, CocoData, ImageRecord
 from wssis.errors import InputError
-from wssis.files import write_bytes
+from wssis.files import atomic_path
 
 
-def write(data: CocoData, path: Path) -> None:
+def write(data: CocoData, path: Path, images: Iterable[ImageRecord] | None = None) -> None:
     """Write the data set to `path`; see `wssis.data.coco.save_coco`."""
-    annotations = []
-    for image in data.images:
+    images = data.images if images is None else images
+    try:
+        _write(data, path, images, orjson.dumps, b",", b":")
+    except TypeError:  # whole numbers of over 64 bits in `extra`, file names that are no Unicode
+        _write(data, path, images, lambda value: json.dumps(value).encode(), b", ", b": ")
+
+
+def _write(
+    data: CocoData,
+    path: Path,
+    images: Iterable[ImageRecord],
+    dumps: Callable[[Any], bytes],
+    comma: bytes,
+    colon: bytes,
+) -> None:
+    """One annotation after the other: a document as a whole would be two more copies of them all."""
+    head = {
+        "info": {"image_dir": portable_folder(data.image_dir)},
+        "categories": [{"id": item.id, "name": item.name} for item in data.categories],
+        "images": [
+            {"id": image.id, "file_name": image.file_name, "height": image.height, "width": image.width}
+            | ({"corrected": True} if image.corrected else {})
+            for image in data.images
+        ],
+    }
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        file.write(dumps(head)[:-1] + comma + b'"annotations"' + colon + b"[")
+        between = b""
+        for record in _records(data, path, images):
+            file.write(between + dumps(record))
+            between = comma
+        file.write(b"]}\n")
+
+
+def _records(data: CocoData, path: Path, images: Iterable[ImageRecord]) -> Iterator[dict[str, Any]]:
+    """The annotations of all images as JSON."""
+    for image in images:
         boxes = iter(rle_api.bounding_boxes([item.rle for item in image.annotations if item.rle]))
         for item in image.annotations:
             box = None if item.rle is None else next(boxes)
             if item.extra:
                 _check_extra(item, data.path or path)
-            annotations.append(_annotation_json(item, image.id, data.categories[item.label].id, box))
-    images = [
-        {"id": image.id, "file_name": image.file_name, "height": image.height, "width": image.width}
-        | ({"corrected": True} if image.corrected else {})
-        for image in data.images
-    ]
-    document = {
-        "info": {"image_dir": portable_folder(data.image_dir)},
-        "categories": [{"id": item.id, "name": item.name} for item in data.categories],
-        "images": images,
-        "annotations": annotations,
-    }
-    try:
-        text = orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
-    except TypeError:  # whole numbers of over 64 bits in `extra`, file names that are no Unicode
-        text = f"{json.dumps(document)}\n".encode()
-    write_bytes(path, text)
+            yield _annotation_json(item, image.id, data.categories[item.label].id, box)
 
 
 def _check_extra(item: Annotation, where: Path) -> None:

@@ -405,6 +405,33 @@ def test_what_cannot_be_written_is_named_and_the_old_file_stays(load, tmp_path):
     assert (tmp_path / "out.json").read_text() == "old"
 
 
+@pytest.mark.parametrize(("big", "separators"), [(1, (",", ":")), (2**70, None)])
+def test_it_is_written_as_one_document_would_be(tmp_path, big, separators):
+    """Annotation by annotation, those of the data or others; big numbers in the way of Python's json."""
+    items = (Annotation(3, 0, point=(1, 2)), Annotation(4, 0, extra={"big": big, "caption": "ä"}))
+    images = tuple(ImageRecord(n, f"{n}.png", 4, 6, items[: n + 1], corrected=n == 1) for n in (0, 1))
+    data = CocoData((Category(7, "a"),), images, "here")
+    document = {
+        "info": {"image_dir": "here"},
+        "categories": [{"id": 7, "name": "a"}],
+        "images": [
+            {"id": 0, "file_name": "0.png", "height": 4, "width": 6},
+            {"id": 1, "file_name": "1.png", "height": 4, "width": 6, "corrected": True},
+        ],
+        "annotations": [
+            {"id": 3, "image_id": 0, "category_id": 7, "point": [1.0, 2.0], "iscrowd": 0},
+            {"id": 3, "image_id": 1, "category_id": 7, "point": [1.0, 2.0], "iscrowd": 0},
+            {"big": big, "caption": "ä", "id": 4, "image_id": 1, "category_id": 7, "iscrowd": 0},
+        ],
+    }
+    whole = json.dumps(document, separators=separators, ensure_ascii=separators is None) + "\n"
+    save_coco(data, tmp_path / "own.json")
+    assert (tmp_path / "own.json").read_text() == whole
+    bare = replace(data, images=tuple(replace(image, annotations=()) for image in images))
+    save_coco(bare, tmp_path / "given.json", images)
+    assert (tmp_path / "given.json").read_text() == whole
+
+
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(InputError, match="found none"):
         load_coco(tmp_path / "none.json")
