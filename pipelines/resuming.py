@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from wssis.resume import Resume
 
 QUEUED_DAYS = 7  # after which what a killed experiment left is removed
+SHARDS_VARIABLE = "WSSIS_SHARDS"  # environment: a folder for all that shards leave, such as a shared one
 SHARE_VARIABLE = "WSSIS_SAVING_SHARE"  # environment: of a training's time that saving may take
 
 
@@ -89,9 +90,15 @@ def open_scratch(
     Processes that train together have the scratch of the one that `leads`, and only read there.
 
     Raises:
-        InputError: another process runs this stage here.
+        InputError: another process runs this stage, or this shard, here; a shard of no stage of DVC's.
     """
     inputs = stage_inputs(stage)
+    if inputs is None and shard:
+        raise InputError(
+            f"expected the stage {stage} in {paths.DVC_YAML}, found none: nothing says whose shard it is",
+            where=f"--shard {shard.number}/{shard.count}",
+            remedy="Run it in the project's folder",
+        )
     if inputs is None:  # no stage of DVC's
         yield Scratch()
         return
@@ -126,8 +133,8 @@ def open_scratch(
 def shards_folder(stage: str, params: Params, sections: Sequence[str]) -> Path:
     """Where shards leave their journals; its name is the same on each machine with the same inputs."""
     inputs = stage_inputs(stage, times=False) or {}
-    home = paths.project_root() / paths.SCRATCH / "shards" / paths.cell() / stage.replace(" ", "-")
-    return home / fingerprint(stage, params, sections, inputs)
+    home = paths.project_root() / os.environ.get(SHARDS_VARIABLE, paths.SCRATCH / "shards")
+    return home / paths.cell() / stage.replace(" ", "-") / fingerprint(stage, params, sections, inputs)
 
 
 @contextmanager

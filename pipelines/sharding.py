@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -64,6 +65,12 @@ def run_shards(count: int) -> int:
                 environment = {"OMP_NUM_THREADS": threads, **os.environ, **own}
                 processes.append(subprocess.Popen(command, cwd=paths.dvc_workspace(), env=environment))
             codes = [process.wait() for process in processes]
+            for number, code in enumerate(codes, 1):
+                if code < 0:  # it had no time for a word of its own
+                    how = signal.Signals(-code).name
+                    print(
+                        f"shard {number}/{count} was ended by {how}; run again, it goes on", file=sys.stderr
+                    )
     finally:
         for process in processes:
             process.terminate()
