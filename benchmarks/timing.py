@@ -87,16 +87,20 @@ def peak_memory(call: Call, device: str) -> float | None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     try:
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
-        before = _status("VmRSS")
+        before = process_status("VmRSS")
     except OSError:
         call()
         return None
     call()
-    return max(0.0, (_status("VmHWM") - before) / 1024)
+    return max(0.0, (process_status("VmHWM") - before) / 1024)
 
 
-def _status(key: str) -> int:
-    """A value in KiB of /proc/self/status."""
+def process_status(key: str) -> int:
+    """A value in KiB of /proc/self/status.
+
+    Raises:
+        OSError: there is none (Linux only).
+    """
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1])

@@ -1,0 +1,172 @@
+"""Peak memory of stage pseudo by the number of images: what an image costs that is no longer looked at.
+
+    python -m benchmarks.memory [--images 200] [--times 50] [--out FILE]
+
+makes shapes of 64 pixels, and a teacher and a refiner that have learnt nothing, and labels `images` and
+`images * times` images (the same pictures again and again, under ids of their own). Each part of the stage is
+a process of its own: *label* is a shard that has every image and writes nothing but its journal; *merge and
+write* is the stage, which takes the journal over. Memory is the largest resident set (VmHWM, Linux only).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from benchmarks.scenes import default_settings, preset
+from benchmarks.timing import MIB, machine, process_status
+from pipelines import paths
+from pipelines.resuming import Scratch
+from pipelines.sharding import Shard
+from pipelines.stage import Led, Stage, exit_code
+from pipelines.stages.pseudo import pseudo
+from pipelines.stages.report import as_markdown
+from wssis.checkpoint import save_model
+from wssis.data import shapes
+from wssis.data.coco import CocoData, ImageRecord, save_coco
+from wssis.data.rle import inner_point
+from wssis.errors import InputError
+from wssis.files import write_json
+from wssis.models.refiner import Refiner
+from wssis.models.solov2 import SOLOv2
+
+ROOT = Path(__file__).resolve().parents[1]
+SIDE = 64  # pixels
+HELD = 4  # images held out
+PARTS = ("label", "merge and write")
+SHARDS = Path("shards")
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Peaks of one part of the stage in bytes, over few and over many images."""
+
+    part: str
+    few: int
+    many: int
+    images: int
+    times: int
+
+    @property
+    def an_image(self) -> float:
+        """Bytes that one image more costs."""
+        return (self.many - self.few) / (self.images * (self.times - 1))
+
+
+def make_models() -> None:
+    """Small networks with random weights, where the pipeline has its own."""
+    torch.manual_seed(0)
+    small = replace(default_settings(), fpn_channels=16, head_channels=16, mask_channels=8)
+    extra = {
+        "resize": {"scale": 1.0, "short": 0, "long": 1333},
+        "flips": "none",
+        "category_ids": [1, 2, 3, 4],
+    }
+    save_model(paths.TEACHER, SOLOv2(small, len(shapes.CLASSES)), small, "solov2", shapes.CLASSES, extra)
+    settings = replace(preset("shapes").refiner.model, pretrained=False, width=8, crop=32, passes=1)
+    refiner = Refiner(settings, len(shapes.CLASSES))
+    save_model(paths.REFINER, refiner, settings, "refiner", shapes.CLASSES)
+
+
+def make_data(images: int, times: int) -> None:
+    """Pictures of `images` scenes, and points on each `times` times."""
+    scenes, held = shapes.generate(paths.PREPARED, n_train=images, n_val=HELD, size=SIDE)
+    save_coco(held, paths.HOLDOUT)
+    save_coco(replace(scenes, images=(), path=None), paths.DRAWN)
+    save_coco(replace(scenes, images=tuple(repeated(scenes, times)), path=None), paths.POINTS)
+
+
+def repeated(scenes: CocoData, times: int) -> Iterator[ImageRecord]:
+    """Every image `times` times, each under ids of its own, with points instead of masks."""
+    count = 0
+    for number in range(times):
+        for image in scenes.images:
+            items = []
+            for item in image.objects:
+                count += 1
+                point = inner_point(item.rle) if item.rle else None
+                items.append(replace(item, id=count, rle=None, area=None, point=point))
+            yield replace(image, id=number * len(scenes.images) + image.id, annotations=tuple(items))
+
+
+def work(part: str) -> None:
+    """One part of the stage in this process and the current folder; prints its peak in bytes."""
+    shapes_params = preset("shapes")
+    settings = shapes_params.tune_pseudo.model_copy(update={"use_tuned": False})
+    params = shapes_params.model_copy(update={"tune_pseudo": settings})
+    shard = Shard(1, 1) if part == PARTS[0] else None
+    scratch = Scratch(None if shard else Path("scratch"), SHARDS, shard)
+    with suppress(Led):
+        pseudo(Stage("pseudo", params, scratch=scratch))
+    print(json.dumps(process_status("VmHWM") * 1024))
+
+
+def peaks(images: int, times: int) -> dict[str, int]:
+    """Bytes at the height of each part, in a folder that is made for it."""
+    with tempfile.TemporaryDirectory(prefix="wssis-memory-") as folder:
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+
+        def call(*words: str) -> str:
+            command = [sys.executable, "-m", "benchmarks.memory", *words]
+            done = subprocess.run(
+                command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=False
+            )
+            if done.returncode:
+                raise InputError(f"ended with {done.returncode}", where=" ".join(words))
+            return done.stdout.splitlines()[-1] if done.stdout else ""
+
+        call("--make", "--images", str(images), "--times", str(times))
+        return {part: json.loads(call("--part", part)) for part in PARTS}
+
+
+def run(given: argparse.Namespace) -> None:
+    """Measure, print a table, write JSON."""
+    if given.make:
+        make_models()
+        make_data(given.images, given.times)
+        return
+    if given.part:
+        work(given.part)
+        return
+    images, times = (6, 3) if given.tiny else (given.images, given.times)
+    few, many = peaks(images, 1), peaks(images, times)
+    found = [Growth(part, few[part], many[part], images, times) for part in PARTS]
+    head = ("part", f"{images} images, MiB", f"{images * times} images, MiB", "bytes an image more")
+    rows = [(f.part, f"{f.few / MIB:.0f}", f"{f.many / MIB:.0f}", f"{f.an_image:.0f}") for f in found]
+    print(f"memory\n\n{as_markdown([head, *rows])}\n")
+    if given.out:
+        values = [asdict(each) | {"an_image": each.an_image} for each in found]
+        write_json(
+            given.out,
+            {"benchmark": "memory", "machine": machine("cpu"), "tiny": given.tiny, "parts": values},
+            indent=2,
+        )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__.split("\n")[0])
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--times", type=int, default=50, help="how many times as many to set beside them")
+    parser.add_argument("--tiny", action="store_true", help="a few images: does it run?")
+    parser.add_argument("--out", help="JSON file to write")
+    parser.add_argument("--make", action="store_true", help=argparse.SUPPRESS)  # what the children do
+    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    if given.images < 1 or given.times < 1 or (given.times == 1 and not given.make):
+        parser.error("images must be at least 1, times at least 2")
+    return exit_code(lambda: run(given))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
