@@ -307,7 +307,8 @@ def test_a_shard_that_is_killed_is_named(
 
 def test_a_stage_that_is_asked_to_stop_ends_its_shards(tmp_path: Path) -> None:
     shutil.copy(ROOT / paths.PARAMS, tmp_path)
-    sleeper = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    # One write a line: both have the same pipe, and an unbuffered print makes two.
+    sleeper = "import os, time; os.write(1, b'%d\\n' % os.getpid()); time.sleep(60)"
     script = (
         "import sys; from pipelines.sharding import run_shards; from pipelines.stage import exit_code; "
         f"sys.orig_argv = [sys.executable, '-c', {sleeper!r}]; sys.exit(exit_code(lambda: run_shards(2)))"
