@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,9 +129,11 @@ def call(stage: str, shard: str = "") -> int:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, str]]]:
-    """A project, and what one process alone writes there in each stage."""
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, dict[str, str]]]]:
+    """A project, and what one process alone writes there in each stage, with one thread as shards have it."""
     folder = tmp_path_factory.mktemp("sharded")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as context:
         context.chdir(folder)
         context.setattr("pipelines.stage.open_tracker", lambda *given: tracking.NullTracker())
@@ -142,7 +145,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict
             whole[stage] = digests(stage)
             remove_outs(stage)
     shutil.rmtree(folder / paths.SCRATCH)
-    return folder, whole
+    yield folder, whole
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
