@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pipelines import paths, promotion, versions
+from pipelines import promotion, versions
 from pipelines.origin import DATA_DIGEST, VAL_DIGEST
 from pipelines.registry import LABELER, STUDENT
+from pipelines.store import store_place
 from pipelines.versions import Version
 from wssis.errors import InputError
 
@@ -26,7 +27,7 @@ def list_models(say: Callable[[str], None] = print) -> None:
     if not any(known.values()):
         raise InputError(
             "expected registered models, found none",
-            where=paths.project_root() / paths.STORE,
+            where=store_place(),
             remedy="`dvc repro` registers what it trained",
         )
     for name, found in known.items():

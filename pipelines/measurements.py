@@ -10,7 +10,7 @@ from typing import Any
 from pipelines import paths
 from pipelines.params import flatten, read_lock
 from pipelines.sections import Params
-from pipelines.store import open_store
+from pipelines.store import open_store, store_exists
 from wssis.budget import Measured
 
 # Sections of params that must be as they are today: else another network or training made the AP.
@@ -33,7 +33,7 @@ def runs_of(params: Params, val: str) -> tuple[list[Measured], dict[str, int]]:
         params: of today; a run with another network or training is left out.
         val: DVC's hash of the validation set; a run with another is left out.
     """
-    if not (paths.project_root() / paths.STORE).exists():
+    if not store_exists():
         return [], {}
     client = open_store()
     experiment = client.get_experiment_by_name(params.tracking.experiment)

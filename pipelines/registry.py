@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import paths
-from pipelines.store import open_store, store_uri
+from pipelines.store import open_store, store_place, store_uri
 from wssis.errors import InputError
 from wssis.settings import DecodeSettings, PseudoRules
 
@@ -163,7 +163,7 @@ def local_folder(model: str) -> Path:
         raise InputError(
             f"expected a registered model, found none ({error.message.splitlines()[0]})",
             where=model,
-            record=str(paths.project_root() / paths.STORE),
+            record=store_place(),
             remedy="`wssis ui` lists models, versions and aliases",
         ) from error
     refuse_foreign(Path(found), model)

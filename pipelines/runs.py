@@ -14,7 +14,7 @@ import psutil
 from pipelines import paths
 from pipelines.params import Params, flatten, load_params
 from pipelines.provenance import PROCESS_TAG, process_tags, same_process, still_runs
-from pipelines.store import store_lock
+from pipelines.store import server, store_lock
 from pipelines.views import TAG, shared_view
 
 if TYPE_CHECKING:
@@ -28,18 +28,24 @@ ERROR_TAG = "wssis.error"  # how a run ended that failed or was stopped
 
 def experiment_id(client: MlflowClient, name: str) -> str:
     """The experiment's id; made on first use."""
+    from mlflow.exceptions import MlflowException
+
     root = paths.project_root()
     with store_lock(root):
         found = client.get_experiment_by_name(name)
         if found:
             return found.experiment_id
-        # Explicit, since the default is relative to the folder of whoever comes first.
-        return client.create_experiment(
-            name,
-            artifact_location=(root / paths.MLRUNS / name).as_uri(),
-            # Without a kind MLflow shows its pages for chats.
-            tags={"mlflow.experimentKind": "custom_model_development", TAG: shared_view({})},
-        )
+        # Explicit, since the default is relative to the folder of whoever comes first. A server has its own.
+        location = None if server() else (root / paths.MLRUNS / name).as_uri()
+        # Without a kind MLflow shows its pages for chats.
+        tags = {"mlflow.experimentKind": "custom_model_development", TAG: shared_view({})}
+        try:
+            return client.create_experiment(name, artifact_location=location, tags=tags)
+        except MlflowException:
+            found = client.get_experiment_by_name(name)  # another machine was first
+            if found is None:
+                raise
+            return found.experiment_id
 
 
 def parent_run(

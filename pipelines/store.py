@@ -1,4 +1,4 @@
-"""The project's MLflow store: where it is, and how it is made once, by whoever comes first."""
+"""MLflow's store: the project's own, made once by whoever comes first, or a server that many share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from pipelines import paths
+from wssis.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,10 +16,29 @@ if TYPE_CHECKING:
     from mlflow.tracking.client import MlflowClient
 
 
+SERVER_VARIABLE = (
+    "MLFLOW_TRACKING_URI"  # MLflow's own; other stores than servers that it may name are not used
+)
+
+RETRIES_VARIABLE = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+
+
+def server() -> str | None:
+    """The MLflow server that the environment names, None for the project's own store."""
+    uri = os.environ.get(SERVER_VARIABLE, "")
+    return uri.rstrip("/") if uri.startswith(("http://", "https://")) else None
+
+
 def open_store() -> MlflowClient:
-    """The project's store, made on first use; safe with several processes, also if one is killed."""
+    """The store, the project's made on first use; safe with several processes, also if one is killed.
+
+    Raises:
+        InputError: the environment names a server, and none answers there.
+    """
     from mlflow.tracking.client import MlflowClient
 
+    if server():
+        return _open_server()
     root = paths.project_root()
     store = root / paths.STORE
     if not store.exists():
@@ -28,13 +48,41 @@ def open_store() -> MlflowClient:
     return MlflowClient(store_uri(), store_uri())
 
 
+def _open_server() -> MlflowClient:
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking.client import MlflowClient
+
+    # MLflow's 7 tries take minutes: a training would stand still at each note while its server is away.
+    os.environ.setdefault(RETRIES_VARIABLE, "2")
+    client = MlflowClient(store_uri(), store_uri())
+    try:
+        client.search_experiments(max_results=1)
+    except MlflowException as error:
+        raise InputError(
+            f"expected MLflow's store, found: {error.message.splitlines()[0]}",
+            where=store_place(),
+            remedy=f"Start the server, or unset {SERVER_VARIABLE}",
+        ) from error
+    return client
+
+
 def store_uri() -> str:
-    """The project's store as MLflow names it."""
-    return f"sqlite:///{paths.project_root() / paths.STORE}"
+    """The store as MLflow names it."""
+    return server() or f"sqlite:///{paths.project_root() / paths.STORE}"
+
+
+def store_exists() -> bool:
+    """Whether there is a store to look at; a server is taken to be there."""
+    return server() is not None or (paths.project_root() / paths.STORE).exists()
+
+
+def store_place() -> str:
+    """The store as an error names it: an address or a file."""
+    return server() or str(paths.project_root() / paths.STORE)
 
 
 def store_lock(root: Path) -> FileLock:
-    """Held by whoever makes the store or looks for, and makes, a parent run."""
+    """Held by whoever on this machine makes the store or looks for, and makes, a parent run."""
     (root / paths.SCRATCH).mkdir(exist_ok=True)
     return FileLock(root / paths.SCRATCH / "mlflow.lock")
 

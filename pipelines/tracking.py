@@ -1,7 +1,8 @@
 """Runs in MLflow: one parent a `dvc repro`, a child a stage, in one store for all workspaces.
 
 The store is `mlflow.db` in the project's folder, artifacts lie in `mlruns/` beside it, also for queued
-experiments. Importing MLflow takes about 1.5 s, so that it happens inside functions.
+experiments; or it is a server (`pipelines.store`). Importing MLflow takes about 1.5 s, so that it happens
+inside functions.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pipelines.runs import (
     parent_run,
     take_over,
 )
-from pipelines.store import open_store, store_uri
+from pipelines.store import open_store, store_place, store_uri
 from pipelines.views import TAG, shared_view
 from wssis.errors import InputError
 
@@ -236,7 +237,7 @@ def open_tracker(
     except Exception as error:
         raise InputError(
             f"expected MLflow's store, found: {error}",
-            where=paths.project_root() / paths.STORE,
+            where=store_place(),
             remedy="Move the file away and run again: a new store is made",
         ) from error
     tracker = MlflowTracker(client, run_id, parent_id, experiment, earlier is not None)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines import paths
 from pipelines.listening import check_free
-from pipelines.store import open_store, store_uri
+from pipelines.store import open_store, server, store_uri
 from pipelines.views import TAG, links
 from wssis.errors import InputError
 
@@ -31,6 +31,8 @@ QUESTIONS = re.compile(
 def become_ui(port: int, read_only: bool) -> None:
     """Replace this process by MLflow's server; it listens on 127.0.0.1 only.
 
+    Where the store is a server (`pipelines.store`), only the addresses of its pages are printed.
+
     Args:
         port: to listen on.
         read_only: refuse every change, in the store and in the files of runs.
@@ -40,6 +42,11 @@ def become_ui(port: int, read_only: bool) -> None:
     """
     # MLflow's own job workers triple memory and start-up and are not needed to look at runs.
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+    there = server()
+    if there:
+        print(f"ui: the runs are on the server {there}")
+        show_links(there)
+        return
     root = paths.project_root()
     check_free(port)  # else MLflow's server says it, after seconds and in many lines
     address = ["--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
@@ -52,18 +59,18 @@ def become_ui(port: int, read_only: bool) -> None:
         print(f"ui: http://127.0.0.1:{port}, read only; Ctrl-C ends it")
     else:
         words = ["mlflow", "ui", *address, "--backend-store-uri", store_uri()]
-    show_links(port)
+    show_links(f"http://127.0.0.1:{port}")
     os.chdir(root)
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", *words])
 
 
-def show_links(port: int) -> None:
-    """Print where each experiment's runs and pictures are shown."""
+def show_links(address: str) -> None:
+    """Print where each experiment's runs and pictures are shown by MLflow's server at an address."""
     for experiment in open_store().search_experiments():
         if TAG in experiment.tags:
-            for what, address in links(f"http://127.0.0.1:{port}", experiment.experiment_id).items():
-                print(f"ui: {experiment.name}, {what}: {address}")
+            for what, link in links(address, experiment.experiment_id).items():
+                print(f"ui: {experiment.name}, {what}: {link}")
 
 
 def read_only_app() -> ReadOnly:

@@ -7,13 +7,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipelines import paths
 from pipelines.params import read_yaml
 from pipelines.registry import CONTENT_TAG, local_folder
-from pipelines.store import open_store
+from pipelines.store import open_store, store_place
 from wssis.errors import InputError
 
 URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>[0-9]+))")
@@ -48,9 +48,9 @@ class Version:
         """Hash of what it consists of."""
         return self.tags.get(CONTENT_TAG, "")
 
-    @property
+    @cached_property
     def files(self) -> Path:
-        """The folder of the networks."""
+        """The folder of the networks; from a server they come once."""
         return local_folder(self.uri)
 
     @property
@@ -97,7 +97,7 @@ def find(name: str, wanted: int | str) -> Version:
     raise InputError(
         f"expected {what}, found {f'versions {numbers}' if known else 'none'}",
         where=f"models:/{name}",
-        record=str(paths.project_root() / paths.STORE),
+        record=store_place(),
         remedy=_remedy(wanted) if known else "`dvc repro` registers one",
     )
 
