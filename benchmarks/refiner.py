@@ -21,7 +21,7 @@ import wssis.labeler
 from benchmarks.bench import Bench, main_of
 from benchmarks.scenes import CLASSES, SIDE, TINY_SIDE, ellipses, paper_refiner, preset, refiner_of, scene
 from wssis.crops import crop_windows, cut, cut_each, point_channels
-from wssis.labeler import refine
+from wssis.labeler import crops_at_once, refine
 from wssis.models.refiner import Refiner
 
 SLOW_ROUNDS = 3
@@ -48,7 +48,7 @@ def batched(refiner: Refiner, image: Tensor, objects: Objects) -> Tensor:
 
 def one_by_one(refiner: Refiner, image: Tensor, objects: Objects) -> Tensor:
     """The same, a crop a pass."""
-    with patch.object(wssis.labeler, "CHUNK", 1):
+    with patch.object(wssis.labeler, "crops_at_once", lambda *given: 1):
         return batched(refiner, image, objects)
 
 
@@ -57,7 +57,7 @@ def crops_alone(refiner: Refiner, image: Tensor, objects: Objects) -> None:
     """What is cut and drawn for the network, without it."""
     masks, points, labels = objects
     settings, rows = refiner.settings, torch.arange(len(points), device=points.device)
-    for part in rows.split(wssis.labeler.CHUNK):
+    for part in rows.split(crops_at_once(refiner, image)):
         inside = masks[part] > 0.5
         windows = crop_windows(inside, points[part], settings.scale, settings.smallest)
         crop = (refiner.num_classes, settings.crop, settings.sigma)

@@ -26,7 +26,9 @@ __all__ = [
     "suppress",
 ]
 
-_CHUNK = 1 << 21  # mask values held at once while cells are scored: 8 MB, about a processor's cache
+# Mask values held at once while cells are scored: 16 MB. Each product reads all features anew, so that fewer
+# are slower; more no longer fit a processor's cache.
+_CHUNK = 1 << 22
 _CHUNK_GPU = 1 << 26
 _RESIZE_CHUNK = 1 << 24  # pixels held at once by each step of a resize: 64 MB
 
@@ -43,16 +45,35 @@ def mask_quality(raw: RawMaps, image: int, cells: Tensor, threshold: float = 0.5
         area: (N,) float32, pixels of the mask features. maskness: (N,) float32, mean probability inside the
         mask, 0 for an empty one.
     """
-    pixels = raw.features.shape[-2] * raw.features.shape[-1]
-    areas, sums = [], []
-    chunk = _CHUNK if cells.device.type == "cpu" else _CHUNK_GPU
-    for part in cells.split(max(1, chunk // pixels)):
-        inside = F.threshold(raw.mask_logits(image, part).flatten(1).sigmoid_(), threshold, 0.0, inplace=True)
-        sums.append(inside.sum(1))
-        areas.append(inside.sign_().sum(1))  # several times faster than count_nonzero
-    if not areas:
+    parts = [
+        _measures(F.threshold(raw.mask_logits(image, part).sigmoid_(), threshold, 0.0, inplace=True))
+        for part in cells.split(at_once(raw))
+    ]
+    return _quality(parts, raw)
+
+
+def quality_of(raw: RawMaps, probs: Tensor, threshold: float = 0.5) -> tuple[Tensor, Tensor]:
+    """What `mask_quality` says, of the probabilities (N, Hm, Wm) of the cells; they stay as they are."""
+    parts = [_measures(F.threshold(part, threshold, 0.0)) for part in probs.split(at_once(raw))]
+    return _quality(parts, raw)
+
+
+def at_once(raw: RawMaps) -> int:
+    """How many masks are held at a time beside a result."""
+    chunk = _CHUNK if raw.features.device.type == "cpu" else _CHUNK_GPU
+    return max(1, chunk // (raw.features.shape[-2] * raw.features.shape[-1]))
+
+
+def _measures(inside: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels (N,) and sum (N,) of probabilities (N, Hm, Wm) that are 0 outside of masks; overwrites them."""
+    total = inside.flatten(1).sum(1)
+    return inside.sign_().flatten(1).sum(1), total  # several times faster than count_nonzero
+
+
+def _quality(parts: list[tuple[Tensor, Tensor]], raw: RawMaps) -> tuple[Tensor, Tensor]:
+    if not parts:
         return raw.features.new_zeros(0), raw.features.new_zeros(0)
-    area, total = torch.cat(areas), torch.cat(sums)
+    area, total = (torch.cat(part) for part in zip(*parts, strict=True))
     return area, total / area.clamp(min=1)
 
 

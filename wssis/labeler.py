@@ -24,6 +24,8 @@ VIEWS: dict[str, list[list[int]]] = {"none": [[]], "horizontal": [[], [3]], "all
 # Views agree on an object's middle and differ on its rim: their mean is low there. On shapes (seeds 0, 1) the
 # true outline lies at a mean of .3 to .4: rough IoU .747 on average at .35, .727 at .5.
 VIEW_LEVEL = 0.35
+# Of the refiner's input that a CPU holds at once, 16 MB: a crop of the paper, 32 of the default.
+CROP_VALUES = 1 << 22
 
 
 class Labeler:
@@ -175,6 +177,14 @@ def halfway(first: Callable[[Tensor], Tensor], second: Callable[[Tensor], Tensor
     return (first(rows) + second(rows)) / 2
 
 
+def crops_at_once(refiner: Refiner, image: Tensor) -> int:
+    """How many crops the refiner sees together: small ones gain from it, large ones only cost memory."""
+    if image.device.type != "cpu":
+        return CHUNK
+    one = refiner.settings.crop**2 * (5 + refiner.num_classes)  # RGB, rough mask, points of K + 1 kinds
+    return min(CHUNK, max(1, CROP_VALUES // one))
+
+
 def refine(
     refiner: Refiner,
     image: Tensor,
@@ -195,7 +205,7 @@ def refine(
     """
     settings = refiner.settings
     refined, windows = [], []
-    for rows in torch.arange(len(points), device=points.device).split(CHUNK):
+    for rows in torch.arange(len(points), device=points.device).split(crops_at_once(refiner, image)):
         masks = probs(rows) > 0.5
         spans = crop_windows(masks, points[rows], settings.scale, settings.smallest)
         channels = point_channels(

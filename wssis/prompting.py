@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from wssis.decode import area_strides, mask_quality, resize_masks, suppress
+from wssis.decode import area_strides, at_once, mask_quality, quality_of, resize_masks, suppress
 from wssis.instances import Instances
 from wssis.rawmaps import RawMaps
 from wssis.settings import DecodeSettings
@@ -79,14 +78,13 @@ def _at_points(raw: RawMaps, image: int, points: Tensor, cells: Tensor) -> Tenso
     return (probs @ weights[:, :, None])[:, :, 0].view(cells.shape)
 
 
-def _point_evidence(
-    raw: RawMaps, image: int, points: Tensor, candidates: Tensor, distinct: Tensor, which: Tensor
-) -> Tensor:
+def _point_evidence(raw: RawMaps, image: int, points: Tensor, candidates: Tensor) -> Tensor:
     """Probability at the own point x 0.1 for every other point inside the mask, (N, L, M).
 
     Args:
-        candidates: (N, L, M) cells. distinct: (U,) the cells among them, and `which` (N, L, M) it is.
+        candidates: (N, L, M) cells.
     """
+    distinct, which = candidates.unique(return_inverse=True)
     height, width = raw.features.shape[-2:]
     x = (points[:, 0] * width / raw.image_size[1]).long().clamp(0, width - 1)
     y = (points[:, 1] * height / raw.image_size[0]).long().clamp(0, height - 1)
@@ -104,41 +102,44 @@ def _point_evidence(
     return own * _OTHER_POINT**others
 
 
-def _quality(raw: RawMaps, image: int, distinct: Tensor, threshold: float, asked: Tensor) -> Tensor:
-    """Maskness (U,) of those of the cells `distinct` (U,) that are `asked` (U,) for, 0 of the others."""
-    cells = distinct[asked]
-    # A product of one row is another routine, whose last bits differ: what a cell says must not hang on
-    # how many others are asked with it.
-    twice = cells.repeat(2) if len(cells) == 1 else cells
-    maskness = torch.zeros_like(distinct, dtype=torch.float32)
-    maskness[asked] = mask_quality(raw, image, twice, threshold)[1][: len(cells)]
-    return maskness
-
-
-def _contenders(
+def _answers(
+    raw: RawMaps,
+    image: int,
+    candidates: Tensor,
     scores_of: Callable[[Tensor], Tensor],
-    which: Tensor,
-    num_distinct: int,
-    quality: Callable[[Tensor], Tensor],
-) -> Tensor:
-    """Maskness (U,) of the cells that may win, 0 for those that cannot.
+    threshold: float,
+    every_level: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Probabilities (N, Hm, Wm) of the best candidate of each point, which (N,) it is, all scores (N, L, M).
 
     Maskness is at most 1, so that what a score would be with 1 is its upper bound, known without a mask.
-    First the cell of the greatest bound of each point is looked at, then all whose bound is not under the
-    score that this one has: of five levels fewer than two on average.
+    First the candidate of the greatest bound of each point is looked at, then all whose bound is not under
+    the score that this one has: of five levels fewer than two on average. The score of the others is 0.
 
     Args:
-        scores_of: maskness (U,) to scores (N, L, M), rising in each. which: (N, L, M) index into U.
-        quality: asked cells (U,) bool to their maskness (U,), see `_quality`.
+        candidates: (N, L, M) cells. Points share them, above all at coarse levels: beside the first of each
+            point, a mask is made once.
+        scores_of: maskness (T,) of all cells to scores (N, L, M), rising in each.
+        every_level: look at all.
     """
-    index = which.flatten(1)
-    bounds = scores_of(torch.ones(num_distinct, device=which.device)).flatten(1)
-    asked, more = (torch.zeros(num_distinct, dtype=torch.bool, device=which.device) for _ in range(2))
-    asked[index.gather(1, bounds.argmax(1, keepdim=True))] = True
-    maskness = quality(asked)
+    index = candidates.flatten(1)
+    maskness = torch.zeros(raw.kernels.shape[1], device=index.device)
+    known, more = (torch.zeros_like(maskness, dtype=torch.bool) for _ in range(2))
+    bounds = scores_of(torch.ones_like(maskness)).flatten(1)
+    cell = index.gather(1, bounds.argmax(1, keepdim=True))[:, 0]
+    probs = raw.mask_logits(image, cell).sigmoid_()
+    maskness[cell] = quality_of(raw, probs, threshold)[1]
+    known[cell] = True
     best = scores_of(maskness).flatten(1).amax(1, keepdim=True)
-    more[index[(bounds * _MARGIN >= best) & (bounds > 0)]] = True
-    return maskness + quality(more & ~asked)
+    more[index if every_level else index[(bounds * _MARGIN >= best) & (bounds > 0)]] = True
+    others = (more & ~known).nonzero()[:, 0]
+    maskness[others] = mask_quality(raw, image, others, threshold)[1]
+    scores = scores_of(maskness)
+    best = _first_max(scores.flatten(1))
+    better = index.gather(1, best[:, None])[:, 0]
+    for rows in (better != cell).nonzero()[:, 0].split(at_once(raw)):
+        probs[rows] = raw.mask_logits(image, better[rows]).sigmoid_()
+    return probs, best, scores
 
 
 @torch.no_grad()
@@ -172,41 +173,36 @@ def prompt(
         every_level: `level_scores` of all levels, also of those that cannot win: several times the work.
     """
     candidates = _candidates(raw, points_xy, neighbours)
-    # Points share cells, above all at coarse levels: each mask is looked at once.
-    distinct, which = candidates.unique(return_inverse=True)
     category = raw.category[image][candidates, labels[:, None, None]].float().sigmoid()
     if level is not None:
         category[:, torch.arange(category.shape[1]) != level] = 0
     evidence = None
     if own_point:
         category = category.sqrt()
-        evidence = _point_evidence(raw, image, points_xy, candidates, distinct, which)
+        evidence = _point_evidence(raw, image, points_xy, candidates)
 
     def scores_of(maskness: Tensor) -> Tensor:
-        """Scores (N, L, M) by the maskness of the distinct cells."""
+        """Scores (N, L, M) by the maskness (T,) of the cells."""
         if evidence is None:
-            return category * maskness[which]
-        return category * maskness[which].square() * evidence
+            return category * maskness[candidates]
+        return category * maskness[candidates].square() * evidence
 
-    quality = partial(_quality, raw, image, distinct, mask_threshold)
-    if every_level:
-        scores = scores_of(quality(torch.ones_like(distinct, dtype=torch.bool)))
-    else:
-        scores = scores_of(_contenders(scores_of, which, len(distinct), quality))
-    level_scores, neighbour = _first_max(scores)
-    score, best = _first_max(level_scores)
-    cell = candidates.gather(2, neighbour[:, :, None])[:, :, 0].gather(1, best[:, None])[:, 0]
+    probs, best, scores = _answers(raw, image, candidates, scores_of, mask_threshold, every_level)
+    level_scores = scores.amax(2)
+    score = level_scores.amax(1)
     found = score > 0
-    probs = raw.mask_logits(image, cell).sigmoid_()
     probs.index_fill_(0, (~found).nonzero()[:, 0], 0.0)
-    return Prompted(probs, torch.where(found, best, -1), torch.where(found, cell, -1), score, level_scores)
+    cell = candidates.flatten(1).gather(1, best[:, None])[:, 0]
+    level_of = best // candidates.shape[2]
+    return Prompted(
+        probs, torch.where(found, level_of, -1), torch.where(found, cell, -1), score, level_scores
+    )
 
 
-def _first_max(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Greatest value over the last dimension and its first index (argmax leaves ties open)."""
-    best = values.amax(-1)
+def _first_max(values: Tensor) -> Tensor:
+    """The first index of the greatest value over the last dimension (argmax leaves ties open)."""
     index = torch.arange(values.shape[-1], device=values.device)
-    return best, torch.where(values == best[..., None], index, values.shape[-1]).amin(-1)
+    return torch.where(values == values.amax(-1, keepdim=True), index, values.shape[-1]).amin(-1)
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from wssis.labeler import Labeler
+from wssis.labeler import Labeler, crops_at_once
 from wssis.models.refiner import Refiner
 from wssis.models.solov2 import SOLOv2
 from wssis.rules import decide
@@ -89,3 +89,14 @@ def test_rules_can_be_tried_without_a_network(labeler: Labeler) -> None:
         image, points, torch.tensor([0, 1])
     )
     assert torch.equal(decide(given, rules).masks, direct.masks)
+
+
+@pytest.mark.parametrize(
+    ("crop", "classes", "together"), [(256, 80, 1), (64, 4, 32), (128, 20, 10), (512, 80, 1)]
+)
+def test_large_crops_are_refined_one_at_a_time(crop: int, classes: int, together: int) -> None:
+    class Shown:
+        settings = RefinerSettings(pretrained=False, crop=crop)
+        num_classes = classes
+
+    assert crops_at_once(Shown(), torch.zeros(3, 8, 8)) == together  # type: ignore[arg-type]
