@@ -50,16 +50,18 @@ def run(bench: Bench, given: argparse.Namespace) -> None:
     decode = DecodeSettings(score_threshold=threshold_for(ours, images[0]), keep_threshold=0.0)
     predictor = Predictor(ours, ResizeSettings(), decode, size)
     anchors = maskrcnn.fitted_anchors(sizes, len(maskrcnn.STRIDES) + 1)
-    width = 32 if bench.tiny else maskrcnn.WIDTH
-    peer = maskrcnn.mask_rcnn(settings, classes, anchors, width=width, device=bench.device, score_threshold=0)
     calls = {
         "wssis": partial(under, bench.device, given.amp, partial(predictor.predict, images)),
-        "Mask R-CNN": partial(under, bench.device, given.amp, partial(maskrcnn.predict, peer, images)),
     }
+    for name, heads in maskrcnn.sizes_of(bench.tiny).items():
+        peer = maskrcnn.mask_rcnn(
+            settings, classes, anchors, heads=heads, device=bench.device, score_threshold=0
+        )
+        calls[name] = partial(under, bench.device, given.amp, partial(maskrcnn.predict, peer, images))
     bench.notes["instances"] = {name: sum(map(len, call())) for name, call in calls.items()}
     bench.notes["bf16"] = given.amp
     case = f"{given.model}, {settings.backbone}, {size} x {side}²"
-    bench.compare(case, calls, work=size)
+    bench.compare(case, calls, work=size, others=train_step.SLOW_ROUNDS)
 
 
 def extend(parser: argparse.ArgumentParser) -> None:

@@ -1,12 +1,15 @@
 """torchvision's Mask R-CNN with GroupNorm heads on this project's backbone: what a user would pick instead.
 
 Same timm network, same frozen stages, same images and augmentation as SOLOv2's training here; the rest is
-torchvision's own, with its defaults. Anchors can be fitted to the objects, and images enlarged.
+torchvision's own. Its defaults are made for a GPU and large images (a step of 8 images of 96 px: a minute of
+a core), so that there is a smaller one, too (`LIGHT`). Anchors can be fitted to the objects, and images
+enlarged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -27,7 +30,33 @@ from wssis.settings import SOLOv2Settings
 
 STRIDES = (4, 8, 16, 32)  # torchvision's own; the pyramid gets one more of 64
 STOCK_ANCHORS = (32, 64, 128, 256, 512)
-WIDTH = 256
+
+
+@dataclass(frozen=True)
+class Heads:
+    """What follows the backbone.
+
+    Attributes:
+        width: channels of pyramid and heads.
+        convs: convolutions of the box head, and of the mask head.
+        regions: sampled from an image's proposals in training; a quarter of them gets masks.
+        proposals: of the region proposal network in training.
+    """
+
+    width: int = 256
+    convs: int = 4
+    regions: int = 512
+    proposals: int = 2000
+
+
+STOCK = Heads()
+LIGHT = Heads(width=64, convs=2, regions=64, proposals=500)
+TINY = Heads(width=32, regions=64, proposals=100)
+
+
+def sizes_of(tiny: bool) -> dict[str, Heads]:
+    """The networks that a benchmark sets beside ours, by name."""
+    return {"Mask R-CNN": TINY} if tiny else {"Mask R-CNN, small heads": LIGHT, "Mask R-CNN": STOCK}
 
 
 class Pyramid(nn.Module):
@@ -76,7 +105,7 @@ def mask_rcnn(
     classes: int,
     anchors: Sequence[float] = STOCK_ANCHORS,
     strides: Sequence[int] = STRIDES,
-    width: int = WIDTH,
+    heads: Heads = STOCK,
     detections: int = 100,
     device: str = "cpu",
     score_threshold: float = 0.05,
@@ -87,9 +116,9 @@ def mask_rcnn(
     Args:
         classes: K, background not counted.
         anchors: a size in pixels of the network's input for each pyramid level (`strides` and one more).
-        width: channels of pyramid and heads.
     """
     torch.manual_seed(seed)
+    width = heads.width
     pyramid = Pyramid(settings, strides, width)
     norm = partial(nn.GroupNorm, 32 if width % 32 == 0 else 4)
     model = MaskRCNN(
@@ -97,12 +126,14 @@ def mask_rcnn(
         rpn_anchor_generator=AnchorGenerator(
             tuple((float(size),) for size in anchors), ((0.5, 1.0, 2.0),) * len(anchors)
         ),
-        box_head=FastRCNNConvFCHead((width, 7, 7), [width] * 4, [4 * width], norm_layer=norm),
+        box_head=FastRCNNConvFCHead((width, 7, 7), [width] * heads.convs, [4 * width], norm_layer=norm),
         box_predictor=FastRCNNPredictor(4 * width, classes + 1),
-        mask_head=MaskRCNNHeads(width, [width] * 4, 1, norm_layer=norm),
+        mask_head=MaskRCNNHeads(width, [width] * heads.convs, 1, norm_layer=norm),
         mask_predictor=MaskRCNNPredictor(width, width, classes + 1),
         box_detections_per_img=detections,
         box_score_thresh=score_threshold,
+        box_batch_size_per_image=heads.regions,
+        rpn_post_nms_top_n_train=heads.proposals,
     )
     scale = 255.0
     model.transform = Scaled(

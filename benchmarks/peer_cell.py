@@ -149,7 +149,7 @@ class Wssis:
 
 
 class Peer:
-    """Mask R-CNN with the same images, augmentation, optimiser and averaging."""
+    """A small Mask R-CNN with the same images, augmentation, optimiser and averaging."""
 
     def __init__(self, params: Params, strong: CocoData, cell: Cell) -> None:
         self.params, self.strong, self.scale = params, strong, cell.scale
@@ -174,7 +174,9 @@ class Peer:
         anchors = maskrcnn.fitted_anchors([size * factor for size in sizes], len(maskrcnn.STRIDES) + 1)
         most = self.params.evaluate.decode.max_detections
         classes = self.strong.num_classes
-        return maskrcnn.mask_rcnn(self.params.model, classes, anchors, detections=most, seed=seed)
+        return maskrcnn.mask_rcnn(
+            self.params.model, classes, anchors, heads=maskrcnn.LIGHT, detections=most, seed=seed
+        )
 
     def predict(self, model: nn.Module, picture: torch.Tensor) -> Instances:
         """Instances of an image."""
