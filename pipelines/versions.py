@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +47,9 @@ class Version:
         """Hash of what it consists of."""
         return self.tags.get(CONTENT_TAG, "")
 
-    @cached_property
+    @property
     def files(self) -> Path:
-        """The folder of the networks; from a server they come once."""
+        """The folder of the networks; from a server they come each time."""
         return local_folder(self.uri)
 
     @property
