@@ -33,8 +33,9 @@ demo: $(VENV)/.demo
 	echo "  wssis ui             runs, curves and models in MLflow (activate first: . $(VENV)/bin/activate)" && \
 	echo "  wssis preset nuclei  another data set; then dvc repro"
 
+# Two tests at a time on one thread each: two at two threads would slow one another down.
 test: $(VENV)/.dev
-	python -m pytest
+	OMP_NUM_THREADS=1 python -m pytest -n 2
 
 lint: $(VENV)/.dev
 	ruff check .
