@@ -21,8 +21,8 @@ def main(questions: Path) -> None:
     Stdout gets a line when the model is loaded, and one after each answer.
 
     Args:
-        questions: JSON with `store` and `model` (URIs), `rows` (an image's path and the other columns) and
-            `answers`, the path to write.
+        questions: JSON with `store` (a URI), `model` (a URI or a folder), `rows` (an image's path and the
+            other columns) and `answers`, the path to write.
 
     Raises:
         RuntimeError: the code that answers is not the version's own.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import paths
-from pipelines.store import open_store, store_place, store_uri
+from pipelines.store import open_store, server, store_place, store_uri
 from wssis.errors import InputError
 from wssis.settings import DecodeSettings, PseudoRules
 
@@ -158,7 +159,7 @@ def local_folder(model: str) -> Path:
         # Said to all of MLflow: it looks a version up where its own default is, whatever is passed here.
         mlflow.set_tracking_uri(store_uri())
         mlflow.set_registry_uri(store_uri())
-        found = download_artifacts(artifact_uri=model)
+        found = download_artifacts(artifact_uri=model, dst_path=_passing_folder() if server() else None)
     except MlflowException as error:
         raise InputError(
             f"expected a registered model, found none ({error.message.splitlines()[0]})",
@@ -168,6 +169,13 @@ def local_folder(model: str) -> Path:
         ) from error
     refuse_foreign(Path(found), model)
     return Path(found) / "artifacts" / "model"
+
+
+def _passing_folder() -> str:
+    """A folder for files from a server, which goes when this process ends."""
+    folder = tempfile.mkdtemp(prefix="wssis-registered-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def refuse_foreign(version: Path, name: str) -> None:

@@ -54,6 +54,7 @@ def _open_server() -> MlflowClient:
 
     # MLflow's 7 tries take minutes: a training would stand still at each note while its server is away.
     os.environ.setdefault(RETRIES_VARIABLE, "2")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines for each trial
     client = MlflowClient(store_uri(), store_uri())
     try:
         client.search_experiments(max_results=1)
