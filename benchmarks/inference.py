@@ -49,11 +49,11 @@ def run(bench: Bench, given: argparse.Namespace) -> None:
     ours = solov2(settings, classes, bench.device).eval()
     decode = DecodeSettings(score_threshold=threshold_for(ours, images[0]), keep_threshold=0.0)
     predictor = Predictor(ours, ResizeSettings(), decode, size)
-    anchors = maskrcnn.fitted_anchors(sizes, len(maskrcnn.STRIDES) + 1)
     calls = {
         "wssis": partial(under, bench.device, given.amp, partial(predictor.predict, images)),
     }
     for name, heads in maskrcnn.sizes_of(bench.tiny).items():
+        anchors = maskrcnn.fitted_anchors(sizes, heads.levels)
         peer = maskrcnn.mask_rcnn(
             settings, classes, anchors, heads=heads, device=bench.device, score_threshold=0
         )

@@ -1,6 +1,6 @@
 """AP after equal training time beside torchvision's Mask R-CNN: same backbone, same few drawn images.
 
-    python -m benchmarks.peer [--data shapes nuclei] [--budgets 50 85 200] [--converged 800] [--seeds 0]
+    python -m benchmarks.peer [--data shapes nuclei] [--budgets 50 85 200] [--converged 400] [--seeds 0]
                               [--folder .scratch/peer] [--out FILE]
 
 Both train on the same `--strong` images with the same augmentation, optimiser and averaging, for so many
@@ -26,7 +26,7 @@ from pipelines.stage import exit_code
 from pipelines.stages.report import as_markdown
 from wssis.files import write_json
 
-RATES = (1e-3, 2e-3, 4e-3)  # the peer's, that are tried
+RATES = (2e-3, 4e-3, 8e-3)  # the peer's, that are tried
 SCALES = (1, 2)
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -115,7 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peer", description=__doc__.split("\n")[0])
     parser.add_argument("--data", nargs="+", choices=("shapes", "nuclei"), default=["shapes", "nuclei"])
     parser.add_argument("--budgets", type=float, nargs="+", default=[50, 85, 200], help="CPU seconds")
-    parser.add_argument("--converged", type=float, nargs="*", default=[800], help="further, long budgets")
+    parser.add_argument("--converged", type=float, nargs="*", default=[400], help="further, long budgets")
     parser.add_argument("--tuning", type=float, default=85, help="CPU seconds of a training for tuning")
     parser.add_argument("--rates", type=float, nargs="+", default=list(RATES), help="of the peer, to try")
     parser.add_argument("--scales", type=int, nargs="+", default=list(SCALES), help="of the peer's input")

@@ -171,7 +171,7 @@ class Peer:
         torch.manual_seed(seed)
         sizes = maskrcnn.object_sizes([image.instances() for image in self.strong.images])
         factor = self.params.resize.scale * self.scale
-        anchors = maskrcnn.fitted_anchors([size * factor for size in sizes], len(maskrcnn.STRIDES) + 1)
+        anchors = maskrcnn.fitted_anchors([size * factor for size in sizes], maskrcnn.LIGHT.levels)
         most = self.params.evaluate.decode.max_detections
         classes = self.strong.num_classes
         return maskrcnn.mask_rcnn(

@@ -72,12 +72,12 @@ def run(bench: Bench, given: argparse.Namespace) -> None:
     batch: Batch = ([image for image, _ in samples], [objects for _, objects in samples], list(range(size)))
     sizes = maskrcnn.object_sizes(batch[1])
     make = partial(solov2, settings, classes, bench.device)
-    anchors = maskrcnn.fitted_anchors(sizes, len(maskrcnn.STRIDES) + 1)
     ours = partial(solov2_batch_loss, bf16=False)  # `Step` has its own autocast
     models = {"wssis": Step(make(), ours, batch, given.amp)}
     if given.compile:
         models["wssis, compiled"] = Step(make(), ours, batch, given.amp, compiled=True)
     for name, heads in maskrcnn.sizes_of(bench.tiny).items():
+        anchors = maskrcnn.fitted_anchors(sizes, heads.levels)
         peer = maskrcnn.mask_rcnn(settings, classes, anchors, heads=heads, device=bench.device)
         models[name] = Step(peer, maskrcnn.loss_of, batch, given.amp)
     bench.notes["parameters"] = {name: maskrcnn.parameters(step.model) for name, step in models.items()}
