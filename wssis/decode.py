@@ -49,13 +49,13 @@ def mask_quality(raw: RawMaps, image: int, cells: Tensor, threshold: float = 0.5
         _measures(F.threshold(raw.mask_logits(image, part).sigmoid_(), threshold, 0.0, inplace=True))
         for part in cells.split(at_once(raw))
     ]
-    return _quality(parts, raw)
+    return _quality(parts)
 
 
 def quality_of(raw: RawMaps, probs: Tensor, threshold: float = 0.5) -> tuple[Tensor, Tensor]:
     """What `mask_quality` says, of the probabilities (N, Hm, Wm) of the cells; they stay as they are."""
     parts = [_measures(F.threshold(part, threshold, 0.0)) for part in probs.split(at_once(raw))]
-    return _quality(parts, raw)
+    return _quality(parts)
 
 
 def at_once(raw: RawMaps) -> int:
@@ -70,9 +70,8 @@ def _measures(inside: Tensor) -> tuple[Tensor, Tensor]:
     return inside.sign_().flatten(1).sum(1), total  # several times faster than count_nonzero
 
 
-def _quality(parts: list[tuple[Tensor, Tensor]], raw: RawMaps) -> tuple[Tensor, Tensor]:
-    if not parts:
-        return raw.features.new_zeros(0), raw.features.new_zeros(0)
+def _quality(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Area (N,) and maskness (N,) of all parts; of no mask `split` makes one part, which is empty."""
     area, total = (torch.cat(part) for part in zip(*parts, strict=True))
     return area, total / area.clamp(min=1)
 

@@ -110,7 +110,7 @@ def _answers(
     threshold: float,
     every_level: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Probabilities (N, Hm, Wm) of the best candidate of each point, which (N,) it is, all scores (N, L, M).
+    """Probabilities (N, Hm, Wm) of the best cell of each point, that cell (N,), and all scores (N, L, M).
 
     Maskness is at most 1, so that what a score would be with 1 is its upper bound, known without a mask.
     First the candidate of the greatest bound of each point is looked at, then all whose bound is not under
@@ -126,20 +126,19 @@ def _answers(
     maskness = torch.zeros(raw.kernels.shape[1], device=index.device)
     known, more = (torch.zeros_like(maskness, dtype=torch.bool) for _ in range(2))
     bounds = scores_of(torch.ones_like(maskness)).flatten(1)
-    cell = index.gather(1, bounds.argmax(1, keepdim=True))[:, 0]
-    probs = raw.mask_logits(image, cell).sigmoid_()
-    maskness[cell] = quality_of(raw, probs, threshold)[1]
-    known[cell] = True
+    first = index.gather(1, bounds.argmax(1, keepdim=True))[:, 0]
+    probs = raw.mask_logits(image, first).sigmoid_()
+    maskness[first] = quality_of(raw, probs, threshold)[1]
+    known[first] = True
     best = scores_of(maskness).flatten(1).amax(1, keepdim=True)
     more[index if every_level else index[(bounds * _MARGIN >= best) & (bounds > 0)]] = True
     others = (more & ~known).nonzero()[:, 0]
     maskness[others] = mask_quality(raw, image, others, threshold)[1]
     scores = scores_of(maskness)
-    best = _first_max(scores.flatten(1))
-    better = index.gather(1, best[:, None])[:, 0]
-    for rows in (better != cell).nonzero()[:, 0].split(at_once(raw)):
-        probs[rows] = raw.mask_logits(image, better[rows]).sigmoid_()
-    return probs, best, scores
+    cell = index.gather(1, _first_max(scores.flatten(1))[:, None])[:, 0]
+    for rows in (cell != first).nonzero()[:, 0].split(at_once(raw)):
+        probs[rows] = raw.mask_logits(image, cell[rows]).sigmoid_()
+    return probs, cell, scores
 
 
 @torch.no_grad()
@@ -187,16 +186,13 @@ def prompt(
             return category * maskness[candidates]
         return category * maskness[candidates].square() * evidence
 
-    probs, best, scores = _answers(raw, image, candidates, scores_of, mask_threshold, every_level)
+    probs, cell, scores = _answers(raw, image, candidates, scores_of, mask_threshold, every_level)
     level_scores = scores.amax(2)
     score = level_scores.amax(1)
     found = score > 0
     probs.index_fill_(0, (~found).nonzero()[:, 0], 0.0)
-    cell = candidates.flatten(1).gather(1, best[:, None])[:, 0]
-    level_of = best // candidates.shape[2]
-    return Prompted(
-        probs, torch.where(found, level_of, -1), torch.where(found, cell, -1), score, level_scores
-    )
+    chosen = raw.level_of(cell)
+    return Prompted(probs, torch.where(found, chosen, -1), torch.where(found, cell, -1), score, level_scores)
 
 
 def _first_max(values: Tensor) -> Tensor:

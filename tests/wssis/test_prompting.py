@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wssis import decode as decode_module
+from wssis import prompting as prompting_module
 from wssis.prompting import paper_prompt, prompt
 from wssis.rawmaps import RawMaps
 from wssis.settings import DecodeSettings
@@ -319,15 +320,23 @@ def test_scores_are_made_a_bounded_number_of_masks_at_a_time(make_raw, monkeypat
     original = RawMaps.mask_logits
 
     def watched(self, image, cells):
-        held.append(len(cells))
+        held.append(cells)
         return original(self, image, cells)
 
+    def quality(raw, image, cells, threshold):
+        looked_at.append(cells)
+        return decode_module.mask_quality(raw, image, cells, threshold)
+
+    looked_at = []
     monkeypatch.setattr(RawMaps, "mask_logits", watched)
+    monkeypatch.setattr(prompting_module, "mask_quality", quality)
     monkeypatch.setattr(decode_module, "_CHUNK", 16 * 16 * 24)
     prompt(raw, 0, *random_points(200))
     first, *others = held  # the 200 masks of first guesses, where those that are returned lie
-    assert first == 200
-    assert max(others) == 16
-    assert (
-        sum(others) <= raw.kernels.shape[1] + 200
-    )  # the cells beside them once, and guesses that were wrong
+    assert len(first) == 200
+    assert max(map(len, others)) == 16
+    beside = torch.cat(looked_at)
+    together = torch.cat([first.unique(), beside])
+    assert len(together.unique()) == len(together) <= raw.kernels.shape[1]  # no cell twice
+    corrected = sum(map(len, others)) - len(beside)
+    assert 0 < corrected < 200  # guesses that were wrong
