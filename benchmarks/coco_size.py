@@ -9,14 +9,13 @@ and runs each stage in a process of its own. Memory as in benchmarks.importing.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.importing import Cost, make, measure
+from benchmarks.importing import ROOT, make, measure
 from benchmarks.timing import MIB, machine
 from pipelines import paths
 from pipelines.params import read_yaml, write_yaml
@@ -24,7 +23,6 @@ from pipelines.stage import exit_code
 from pipelines.stages.report import as_markdown
 from wssis.files import write_json
 
-ROOT = Path(__file__).resolve().parents[1]
 SETS = {"train": (118_287, 860_001), "val": (5_000, 36_781)}  # images, annotations of COCO 2017
 TINY = {"train": (60, 400), "val": (10, 60)}
 STAGES = ("prepare", "split")
@@ -45,17 +43,6 @@ def project(folder: Path, sets: dict[str, tuple[int, int]]) -> None:
     write_yaml(folder / paths.PARAMS, params)
 
 
-def stages(folder: Path) -> list[Cost]:
-    """Run the stages in the project."""
-    os.environ["PYTHONPATH"] = str(ROOT)
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        return [measure(stage, [sys.executable, "-m", f"pipelines.stages.{stage}"]) for stage in STAGES]
-    finally:
-        os.chdir(before)
-
-
 def run(given: argparse.Namespace) -> None:
     """Make, measure, print tables, write JSON."""
     with (
@@ -64,7 +51,9 @@ def run(given: argparse.Namespace) -> None:
         folder = Path(root).resolve()
         folder.mkdir(exist_ok=True)
         project(folder, TINY if given.tiny else SETS)
-        costs = stages(folder)
+        costs = [
+            measure(stage, [sys.executable, "-m", f"pipelines.stages.{stage}"], folder) for stage in STAGES
+        ]
         files = (*sorted((folder / "data").rglob("*.json")), folder / paths.STORE)
         sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files}
     rows = [(cost.program, f"{cost.seconds:.1f}", f"{cost.rss:.2f}") for cost in costs]

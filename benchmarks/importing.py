@@ -36,6 +36,7 @@ SIZES = ((480, 640), (640, 480), (427, 640), (375, 500), (612, 612), (333, 500))
 CLASSES = 80
 LINKS = 30_000  # to a file: ext4 allows 65 000
 GIB = 2**30
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,11 @@ def annotation(rng: np.random.Generator, number: int, image: dict[str, int]) -> 
     return row | {"segmentation": parts, "iscrowd": 0, "bbox": box, "area": round(across**2, 2)}
 
 
-def measure(program: str, command: Sequence[str]) -> Cost:
-    """Run a command to its end."""
+def measure(program: str, command: Sequence[str], folder: Path | None = None) -> Cost:
+    """Run a command to its end, in a folder if one is given."""
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=folder, env=environment)
     watched = psutil.Process(process.pid)
     rss = pss = 0.0
     while process.poll() is None:

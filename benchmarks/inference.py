@@ -52,11 +52,7 @@ def run(bench: Bench, given: argparse.Namespace) -> None:
     calls = {
         "wssis": partial(under, bench.device, given.amp, partial(predictor.predict, images)),
     }
-    for name, heads in maskrcnn.sizes_of(bench.tiny).items():
-        anchors = maskrcnn.fitted_anchors(sizes, heads.levels)
-        peer = maskrcnn.mask_rcnn(
-            settings, classes, anchors, heads=heads, device=bench.device, score_threshold=0
-        )
+    for name, peer in maskrcnn.peers(settings, classes, sizes, bench.tiny, bench.device, threshold=0).items():
         calls[name] = partial(under, bench.device, given.amp, partial(maskrcnn.predict, peer, images))
     bench.notes["instances"] = {name: sum(map(len, call())) for name, call in calls.items()}
     bench.notes["bf16"] = given.amp

@@ -76,17 +76,15 @@ def run(bench: Bench, given: argparse.Namespace) -> None:
     models = {"wssis": Step(make(), ours, batch, given.amp)}
     if given.compile:
         models["wssis, compiled"] = Step(make(), ours, batch, given.amp, compiled=True)
-    for name, heads in maskrcnn.sizes_of(bench.tiny).items():
-        anchors = maskrcnn.fitted_anchors(sizes, heads.levels)
-        peer = maskrcnn.mask_rcnn(settings, classes, anchors, heads=heads, device=bench.device)
+    peers = maskrcnn.peers(settings, classes, sizes, bench.tiny, bench.device)
+    for name, peer in peers.items():
         models[name] = Step(peer, maskrcnn.loss_of, batch, given.amp)
     bench.notes["parameters"] = {name: maskrcnn.parameters(step.model) for name, step in models.items()}
     bench.notes["bf16"] = given.amp
     case = f"{given.model}, {settings.backbone}, {size} x {side}²"
     rows = bench.compare(case, models, work=size, others=SLOW_ROUNDS)
-    for name, row in zip(models, rows, strict=True):
-        if name.startswith("Mask R-CNN"):
-            bench.bar(f"{given.model}: {name} / wssis", 1, row.ratio.median, most=False)
+    for name, row in zip(peers, rows[-len(peers) :], strict=True):
+        bench.bar(f"{given.model}: {name} / wssis", 1, row.ratio.median, most=False)
 
 
 def extend(parser: argparse.ArgumentParser) -> None:

@@ -21,8 +21,8 @@ def main(questions: Path) -> None:
     Stdout gets a line when the model is loaded, and one after each answer.
 
     Args:
-        questions: JSON with `store` (a URI), `model` (a URI or a folder), `rows` (an image's path and the
-            other columns) and `answers`, the path to write.
+        questions: JSON with `store` (a URI), `model` (its folder), `rows` (an image's path and the other
+            columns) and `answers`, the path to write.
 
     Raises:
         RuntimeError: the code that answers is not the version's own.
@@ -32,8 +32,8 @@ def main(questions: Path) -> None:
     mlflow.set_registry_uri(asked["store"])
     model = mlflow.pyfunc.load_model(asked["model"])
     code = Path(sys.modules["wssis"].__file__ or "").resolve()
-    if not code.is_relative_to(Path(asked["folder"]).resolve()):
-        raise RuntimeError(f"expected the code in {asked['folder']}, found {code}")
+    if not code.is_relative_to(Path(asked["model"]).resolve()):
+        raise RuntimeError(f"expected the code in {asked['model']}, found {code}")
     print("loaded", flush=True)
     with open(asked["answers"], "w") as file:
         for row in asked["rows"]:

@@ -22,7 +22,7 @@ from pipelines import paths
 from pipelines.labeling import prompts
 from pipelines.origin import VAL_DIGEST
 from pipelines.progress import Meter
-from pipelines.store import server, store_uri
+from pipelines.store import store_uri
 from pipelines.versions import Version
 from wssis.data.coco import Annotation, CocoData, ImageRecord
 from wssis.errors import InputError
@@ -59,8 +59,7 @@ def ask(version: Version, val: CocoData, points: bool) -> Answers:
         folder = Path(name)
         asked = {
             "store": store_uri(),
-            "model": str(own) if server() else version.uri,  # a server would send the files once more
-            "folder": str(own),
+            "model": str(own),  # by its name a server would send the files once more
             "rows": rows,
             "answers": str(folder / "answers"),
         }

@@ -42,10 +42,10 @@ def experiment_id(client: MlflowClient, name: str) -> str:
         try:
             return client.create_experiment(name, artifact_location=location, tags=tags)
         except MlflowException:
-            found = client.get_experiment_by_name(name)  # another machine was first
+            found = client.get_experiment_by_name(name)
             if found is None:
                 raise
-            return found.experiment_id
+            return found.experiment_id  # another machine was first
 
 
 def parent_run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
@@ -15,11 +16,8 @@ if TYPE_CHECKING:
 
     from mlflow.tracking.client import MlflowClient
 
-
-SERVER_VARIABLE = (
-    "MLFLOW_TRACKING_URI"  # MLflow's own; other stores than servers that it may name are not used
-)
-
+# MLflow's own; other stores than servers that it may name are not used.
+SERVER_VARIABLE = "MLFLOW_TRACKING_URI"
 RETRIES_VARIABLE = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 
@@ -37,8 +35,9 @@ def open_store() -> MlflowClient:
     """
     from mlflow.tracking.client import MlflowClient
 
-    if server():
-        return _open_server()
+    there = server()
+    if there:
+        return _open_server(there)
     root = paths.project_root()
     store = root / paths.STORE
     if not store.exists():
@@ -48,20 +47,22 @@ def open_store() -> MlflowClient:
     return MlflowClient(store_uri(), store_uri())
 
 
-def _open_server() -> MlflowClient:
+@cache
+def _open_server(address: str) -> MlflowClient:
+    """Asked once a process: what MLflow keeps is looked up in many small steps, each with a client."""
     from mlflow.exceptions import MlflowException
     from mlflow.tracking.client import MlflowClient
 
     # MLflow's 7 tries take minutes: a training would stand still at each note while its server is away.
     os.environ.setdefault(RETRIES_VARIABLE, "2")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines for each trial
-    client = MlflowClient(store_uri(), store_uri())
+    client = MlflowClient(address, address)
     try:
         client.search_experiments(max_results=1)
     except MlflowException as error:
         raise InputError(
             f"expected MLflow's store, found: {error.message.splitlines()[0]}",
-            where=store_place(),
+            where=address,
             remedy=f"Start the server, or unset {SERVER_VARIABLE}",
         ) from error
     return client

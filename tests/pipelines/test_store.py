@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +16,7 @@ from pipelines import paths, registry, store, tracking, ui, versions
 from pipelines.params import load_params
 from pipelines.runs import experiment_id
 from pipelines.tracking import open_tracker
+from tests.pipelines.servers import free_port, wait_until_healthy
 from wssis.errors import InputError
 from wssis.settings import DecodeSettings
 
@@ -49,8 +47,7 @@ def test_only_a_server_takes_the_place_of_the_projects_store(
 
 
 def test_a_server_that_is_not_there_is_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    address = f"http://127.0.0.1:{free_port()}"
     monkeypatch.setenv(store.SERVER_VARIABLE, address)
     monkeypatch.setenv(store.RETRIES_VARIABLE, "0")
     with pytest.raises(InputError, match="expected MLflow's store, found") as told:
@@ -65,8 +62,7 @@ def test_a_server_that_is_not_there_is_told(project: Path, monkeypatch: pytest.M
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A started `mlflow server` that keeps files itself, named by the environment."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     words = ["--workers", "1", "--host", "127.0.0.1", "--port", port]
     kept = ["--backend-store-uri", f"sqlite:///{tmp_path / 'all.db'}", "--artifacts-destination", "all"]
     url = f"http://127.0.0.1:{port}"
@@ -75,13 +71,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         cwd=tmp_path,
         env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
     ) as process:
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline and process.poll() is None:
-            try:
-                urllib.request.urlopen(f"{url}/health", timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.2)
+        wait_until_healthy(process, url)
         monkeypatch.setenv(store.SERVER_VARIABLE, url)
         yield url
         process.send_signal(signal.SIGTERM)

@@ -19,15 +19,10 @@ import pytest
 from pipelines import tuning_storage
 from pipelines.tuning import work
 from pipelines.tuning_storage import open_storage
+from tests.pipelines.servers import free_port
 from tests.pipelines.test_tuning_claims import lines, start
 from tests.pipelines.toy_worker import toy_search
 from wssis.errors import InputError
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def refused(place: str) -> str:

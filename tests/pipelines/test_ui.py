@@ -7,10 +7,8 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -22,6 +20,7 @@ import pytest
 from pipelines import ui
 from pipelines.store import open_store
 from pipelines.views import TAG, shared_view
+from tests.pipelines.servers import free_port, wait_until_healthy
 from wssis.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -150,18 +149,11 @@ def test_questions_pass_and_changes_do_not() -> None:
 def address(project: Path) -> Iterator[str]:
     """A started `wssis ui --read-only`."""
     run = open_store().create_run("0", run_name="first")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     words = [sys.executable, "-m", "pipelines.cli", "ui", "--read-only", "--port", str(port)]
     with subprocess.Popen(words, cwd=project, env=os.environ | {"PYTHONPATH": str(ROOT)}) as process:
         url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline and process.poll() is None:
-            try:
-                urllib.request.urlopen(f"{url}/health", timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.2)
+        wait_until_healthy(process, url)
         yield f"{url} {run.info.run_id}"
         process.send_signal(signal.SIGTERM)
 
