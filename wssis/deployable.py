@@ -82,8 +82,10 @@ class Deployable(nn.Module):
         best, order = torch.where(likely, heat, 0.0).amax(2).topk(self.candidates, 1)
         count = most((best > 0).sum(1), self.candidates)
         cells = order[:, :count].sort(1).values  # in their order, as equal scores are ranked by it
-        kernels, heat, likely = pick(raw.kernels, cells), pick(heat, cells), pick(likely, cells)
-        probs = (kernels @ raw.features.flatten(2)).sigmoid()
+        heat, likely = pick(heat, cells), pick(likely, cells)
+        position = None if raw.position is None else pick(raw.position, cells)
+        logits = raw.logits_of(raw.features, pick(raw.kernels, cells), position, cells)
+        probs = logits.sigmoid().flatten(2)
         inside = probs > self.settings.mask_threshold
         area = inside.float().sum(2)
         maskness = torch.where(inside, probs, 0.0).sum(2) / area.clamp(min=1)

@@ -135,15 +135,16 @@ def solov2_loss(
         dict(category=scalar, mask=scalar) float32; both always carry a gradient graph.
     """
     focal = focal_loss_of_labels(raw.category.float(), targets.category)
-    dice = raw.features.new_zeros((), dtype=torch.float32)
+    of_cells, maps = raw.folded()
+    dice = maps.new_zeros((), dtype=torch.float32)
     if not len(targets.cell):  # sums over nothing keep the graph whole
-        dice = raw.kernels[:, :0].float().sum() + raw.features[:, :0].float().sum()
+        dice = of_cells[:, :0].float().sum() + maps[:, :0].float().sum()
     order = targets.image.argsort(stable=True)
     counts = targets.per_image
-    kernels = raw.kernels[targets.image[order], targets.cell[order]].float().split(list(counts))
+    kernels = of_cells[targets.image[order], targets.cell[order]].float().split(list(counts))
     instances = targets.instance[order].split(list(counts))
-    with torch.autocast(raw.features.device.type, enabled=False):
-        for image, features in enumerate(raw.features.unbind()):
+    with torch.autocast(maps.device.type, enabled=False):
+        for image, features in enumerate(maps.unbind()):
             if not counts[image]:
                 continue
             valid = targets.valid[image]

@@ -67,14 +67,12 @@ def _at_points(raw: RawMaps, image: int, points: Tensor, cells: Tensor) -> Tenso
     place = points * points.new_tensor([width / raw.image_size[1], height / raw.image_size[0]]) - 0.5
     x, y = place[:, 0].clamp(0, width - 1), place[:, 1].clamp(0, height - 1)
     left, top = x.floor(), y.floor()
-    columns = torch.stack([left, left + 1], 1).long().clamp(max=width - 1)
-    rows = torch.stack([top, top + 1], 1).long().clamp(max=height - 1)
+    columns = torch.stack([left, left + 1, left, left + 1], 1).long().clamp(max=width - 1)
+    rows = torch.stack([top, top, top + 1, top + 1], 1).long().clamp(max=height - 1)
     wide = torch.stack([1 - (x - left), x - left], 1)
     high = torch.stack([1 - (y - top), y - top], 1)
-    corners = raw.features[image][:, rows[:, :, None], columns[:, None, :]].float()  # (C, N, 2, 2)
     weights = (high[:, :, None] * wide[:, None, :]).flatten(1)  # (N, 4)
-    kernels = raw.kernels[image][cells.flatten(1)].float()  # (N, L * M, C)
-    probs = (kernels @ corners.flatten(2).transpose(0, 1)).sigmoid()  # (N, L * M, 4)
+    probs = raw.logits_at(image, cells.flatten(1), rows, columns).sigmoid()  # (N, L * M, 4)
     return (probs @ weights[:, :, None])[:, :, 0].view(cells.shape)
 
 
@@ -88,15 +86,13 @@ def _point_evidence(raw: RawMaps, image: int, points: Tensor, candidates: Tensor
     height, width = raw.features.shape[-2:]
     x = (points[:, 0] * width / raw.image_size[1]).long().clamp(0, width - 1)
     y = (points[:, 1] * height / raw.image_size[0]).long().clamp(0, height - 1)
-    at_all = raw.features[image][:, y, x].float()  # (C, N)
-    kernels = raw.kernels[image].float()
     # Each cell once, some at a time: memory grows neither with N^2 nor with N x cells.
     parts = [
-        (kernels[part] @ at_all > 0).sum(1)
+        (raw.logits_at(image, part, y, x) > 0).sum(1)
         for part in distinct.split(max(1, (1 << 22) // max(1, len(points))))
     ]
     held = torch.cat(parts)[which] if parts else which
-    own_inside = (kernels[candidates.flatten(1)] @ at_all.T[:, :, None])[:, :, 0].view(candidates.shape) > 0
+    own_inside = raw.logits_at(image, candidates.flatten(1), y[:, None], x[:, None]).view_as(candidates) > 0
     others = (held - own_inside.long()).clamp(max=int(_MOST_OTHERS))
     own = _at_points(raw, image, points, candidates).clamp(min=_LEAST_AT_POINT)
     return own * _OTHER_POINT**others

@@ -1,7 +1,7 @@
 """What SOLOv2 returns: raw maps, flat over pyramid levels, before any decision.
 
-Whatever the head is, a mask is sigmoid(kernel . features): position terms are already folded in, so
-that losses, decoding and prompting know one formula.
+A mask is sigmoid(kernel . features + position term, where the head has one). Losses, decoding and prompting
+ask here, so that the formula is known once.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from wssis.position import add_position, cell_frames, folded_position, position_at, position_basis
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class RawMaps:
         features: (B, C, Hm, Wm) float32, mask features (1/4 or 1/2 of the input).
         grids: (rows, columns) of each level; T is the sum of their products.
         image_size: (H, W) of the padded network input in pixels.
+        position: (B, T, 6) float32, about each cell's middle (see wssis/position.py); None: no such term.
     """
 
     category: Tensor
@@ -30,6 +33,7 @@ class RawMaps:
     features: Tensor
     grids: tuple[tuple[int, int], ...]
     image_size: tuple[int, int]
+    position: Tensor | None = None
 
     @classmethod
     def from_levels(
@@ -38,14 +42,20 @@ class RawMaps:
         kernels: Sequence[Tensor],
         features: Tensor,
         image_size: tuple[int, int],
+        position: Sequence[Tensor] = (),
     ) -> RawMaps:
-        """Flatten per-level maps (B, K, rows, columns) and (B, C, rows, columns)."""
+        """Flatten per-level maps (B, K, rows, columns), (B, C, rows, columns) and (B, 6, rows, columns)."""
+
+        def flat(levels: Sequence[Tensor]) -> Tensor:
+            return torch.cat([level.flatten(2).transpose(1, 2) for level in levels], 1)
+
         return cls(
-            category=torch.cat([level.flatten(2).transpose(1, 2) for level in category], 1),
-            kernels=torch.cat([level.flatten(2).transpose(1, 2) for level in kernels], 1),
+            category=flat(category),
+            kernels=flat(kernels),
             features=features,
             grids=tuple((level.shape[2], level.shape[3]) for level in category),
             image_size=image_size,
+            position=flat(position) if position else None,
         )
 
     def level_offsets(self) -> list[int]:
@@ -77,12 +87,49 @@ class RawMaps:
         bounds = torch.tensor(self.level_offsets()[1:], device=cells.device)
         return torch.bucketize(cells, bounds, right=True)
 
+    def frames(self) -> Tensor:
+        """(T, 3): middle and reach of each cell, see `cell_frames`."""
+        return cell_frames(self.grids, self.image_size, self.kernels.device)
+
     def mask_logits(self, image: int, cells: Tensor) -> Tensor:
         """Mask logits (N, Hm, Wm) of the cells (N,) of one image of the batch, in float32."""
-        features = self.features[image]
         # A product of one row is another routine, whose last bits differ: what a cell says must not hang on
         # how many others are asked with it.
         rows = cells.repeat(2) if len(cells) == 1 else cells
+        position = None if self.position is None else self.position[image, rows]
+        return self.logits_of(self.features[image], self.kernels[image, rows], position, rows)[: len(cells)]
+
+    def logits_of(self, features: Tensor, kernels: Tensor, position: Tensor | None, cells: Tensor) -> Tensor:
+        """Mask logits (..., N, Hm, Wm) float32 of features (..., C, Hm, Wm), and of what cells (..., N) say.
+
+        Args:
+            kernels, position: (..., N, C) and (..., N, 6), those of the cells.
+        """
         with torch.autocast(features.device.type, enabled=False):
-            flat = self.kernels[image, rows].float() @ features.float().flatten(1)
-        return flat[: len(cells)].view(-1, *features.shape[1:])
+            flat = kernels.float() @ features.float().flatten(-2)
+            logits = flat.unflatten(-1, features.shape[-2:])
+            if position is None:
+                return logits
+            return add_position(logits, position.float(), self.frames()[cells], self.image_size)
+
+    def logits_at(self, image: int, cells: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Mask logits (..., M, P) of cells (..., M) at pixels (..., P) of the masks, without the masks."""
+        height, width = self.features.shape[-2:]
+        picked = self.features[image][:, rows, columns].float().movedim(0, -2)  # (..., C, P)
+        logits = self.kernels[image][cells].float() @ picked
+        if self.position is None:
+            return logits
+        x = (columns + 0.5) * (self.image_size[1] / width)
+        y = (rows + 0.5) * (self.image_size[0] / height)
+        return logits + position_at(self.position[image][cells].float(), self.frames()[cells], x, y)
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Kernels (B, T, C') and features (B, C', Hm, Wm) whose product alone is the masks' logits."""
+        if self.position is None:
+            return self.kernels, self.features
+        coefficients = folded_position(self.position.float(), self.frames(), self.image_size)
+        height, width = self.features.shape[-2:]
+        basis = position_basis((height, width), self.image_size, self.features.device)
+        features = self.features.float()
+        basis = basis.expand(len(features), *basis.shape)
+        return torch.cat([self.kernels.float(), coefficients], 2), torch.cat([features, basis], 1)

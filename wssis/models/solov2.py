@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from wssis.models.backbone import Backbone
 from wssis.models.fpn import FPN
 from wssis.models.layers import conv_block, tower, with_coordinates
-from wssis.models.position import POSITION_TERMS, absolute_position, position_basis
+from wssis.position import POSITION_TERMS
 from wssis.rawmaps import RawMaps
 from wssis.settings import SOLOv2Settings
 
@@ -41,9 +41,11 @@ class InstanceHead(nn.Module):
             # Every cell begins as a disc of the level's radius: logit 1 - dx^2 - dy^2.
             self.position.bias = nn.Parameter(torch.tensor([0.0, 0.0, -1.0, -1.0, 0.0, 1.0]))
 
-    def forward(self, maps: list[Tensor], image_size: tuple[int, int]) -> tuple[list[Tensor], list[Tensor]]:
-        """Per level: category logits (B, K, rows, columns) and kernels (B, C, rows, columns)."""
-        categories, kernels = [], []
+    def forward(
+        self, maps: list[Tensor], image_size: tuple[int, int]
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Per level: category logits (B, K, rows, columns), kernels (B, C, …), position (B, 6, …) or none."""
+        categories, kernels, positions = [], [], []
         grids = self.settings.grid_sizes(*image_size)
         for source, grid in zip(self.settings.sources, grids, strict=True):
             x = with_coordinates(self._level_map(maps, source))
@@ -51,12 +53,10 @@ class InstanceHead(nn.Module):
                 x = F.interpolate(x, size=grid, mode="bilinear", align_corners=False)
             categories.append(self.category(self.category_tower(x[:, :-2])))
             tower_out = self.kernel_tower(x)
-            kernel = self.kernel(tower_out)
+            kernels.append(self.kernel(tower_out))
             if not self.settings.parity:
-                local = self.position(tower_out).float()
-                kernel = torch.cat([kernel.float(), absolute_position(local, image_size)], 1)
-            kernels.append(kernel)
-        return categories, kernels
+                positions.append(self.position(tower_out))
+        return categories, kernels, positions
 
     def _level_map(self, maps: list[Tensor], source: int) -> Tensor:
         """The paper halves its finest map and enlarges its coarsest before the grids; cells need neither."""
@@ -138,13 +138,12 @@ class SOLOv2(nn.Module):
         """(B, 3, H, W) normalised, H and W multiples of 32, to raw maps in float32."""
         image_size = (batch.shape[2], batch.shape[3])
         maps = self.fpn(self.backbone(batch))
-        category, kernels = self.head(maps, image_size)
-        features = self.masks(maps[: len(self.settings.strides)]).float()
-        if not self.settings.parity:
-            basis = position_basis(
-                features.shape[-2:], self.settings.mask_stride, image_size, features.device
-            )
-            features = torch.cat([features, basis.expand(batch.shape[0], *basis.shape)], 1)
+        category, kernels, position = self.head(maps, image_size)
+        features = self.masks(maps[: len(self.settings.strides)])
         return RawMaps.from_levels(
-            [c.float() for c in category], [k.float() for k in kernels], features, image_size
+            [x.float() for x in category],
+            [x.float() for x in kernels],
+            features.float(),
+            image_size,
+            [x.float() for x in position],
         )

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from wssis.models.position import absolute_position, position_basis
 from wssis.models.solov2 import SOLOv2
 from wssis.settings import SOLOv2Settings
 
@@ -45,39 +44,12 @@ def test_raw_maps_fit_together(settings: SOLOv2Settings) -> None:
     assert raw.features.shape[2:] == (24, 24)
     assert raw.kernels.shape == (2, cells, raw.features.shape[1])
     assert raw.mask_logits(1, torch.tensor([0, cells - 1])).shape == (2, 24, 24)
+    assert (raw.position is None) if settings.parity else (raw.position.shape == (2, cells, 6))
 
 
 def test_grids_follow_the_image_with_cells_and_do_not_with_grids() -> None:
     assert SMALL.grid_sizes(96, 160) == ((24, 40), (12, 20), (6, 10))
     assert PAPER.grid_sizes(96, 160)[0] == (12, 12)
-
-
-def test_position_term_is_the_local_quadratic() -> None:
-    """a1 dx + a2 dy + a3 dx^2 + a4 dy^2 + a5 dx dy + b with dx = (x - u) / s, s = two cells."""
-    torch.manual_seed(0)
-    local = torch.randn(1, 6, 12, 20)
-    size, cell = (96, 160), 8
-    full = torch.einsum(
-        "bcij,chw->ijhw", absolute_position(local, size), position_basis((24, 40), 4, size, local.device)
-    )
-    for row, column in ((0, 0), (3, 7), (11, 19)):
-        x = (torch.arange(40) + 0.5) * 4
-        y = (torch.arange(24) + 0.5) * 4
-        dx = ((x - (column + 0.5) * cell) / (2 * cell))[None, :]
-        dy = ((y - (row + 0.5) * cell) / (2 * cell))[:, None]
-        a = local[0, :, row, column]
-        expected = a[0] * dx + a[1] * dy + a[2] * dx**2 + a[3] * dy**2 + a[4] * dx * dy + a[5]
-        torch.testing.assert_close(full[row, column], expected, rtol=1e-4, atol=1e-4)
-
-
-def test_position_term_keeps_its_precision_on_large_images_of_small_cells() -> None:
-    """Absolute coefficients cancel; at 2048 px and 4 px cells float32 must still place a boundary."""
-    local = torch.zeros(1, 6, 512, 512)
-    local[:, 2:4], local[:, 5] = -1, 1
-    absolute = absolute_position(local, (2048, 2048))[0, :, 500, 500]
-    logits = torch.einsum("c,chw->hw", absolute, position_basis((512, 512), 4, (2048, 2048), local.device))
-    assert logits[500, 500] == pytest.approx(1, abs=0.02)
-    assert logits[500, 502] == pytest.approx(0, abs=0.02)
 
 
 def test_an_untrained_cell_is_a_disc_round_its_middle() -> None:

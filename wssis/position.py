@@ -1,0 +1,104 @@
+"""The local quadratic position term of the dynamic mask head (DESIGN, section 2).
+
+With the middle (u, v) of a cell and dx = (x - u) / s, dy = (y - v) / s, it adds
+
+    a1 dx + a2 dy + a3 dx^2 + a4 dy^2 + a5 dx dy + b
+
+to the logits of the cell's mask. s, the radius of the disc that a cell begins as, is two cells. There are two
+forms: about the cell, and folded into a quadratic of the whole image, whose terms are features like others.
+Folded, a mask is one product, which suits training; but terms of a thousand cancel there, and an edge moves
+by what float32 rounds. What decides is worked out about the cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+POSITION_TERMS = 6  # of x, y, x^2, y^2, xy, 1
+POSITION_UNIT = 32.0  # pixels; keeps the folded coefficients near 1
+
+
+def cell_frames(
+    grids: Sequence[tuple[int, int]], image_size: tuple[int, int], device: torch.device
+) -> Tensor:
+    """(T, 3) float32: u, v and s of each cell of all levels, in pixels of the padded input (H, W)."""
+    height, width = image_size
+    frames = []
+    for rows, columns in grids:
+        cell_h, cell_w = height / rows, width / columns
+        v, u = torch.meshgrid(
+            (torch.arange(rows, device=device) + 0.5) * cell_h,
+            (torch.arange(columns, device=device) + 0.5) * cell_w,
+            indexing="ij",
+        )
+        frames.append(torch.stack([u, v, torch.full_like(u, cell_h + cell_w)], 2).flatten(0, 1))
+    return torch.cat(frames)
+
+
+def pixel_middles(count: int, length: int, device: torch.device) -> Tensor:
+    """(count,) float32: where the middles of `count` mask pixels lie on a side of `length` input pixels."""
+    return (torch.arange(count, device=device) + 0.5) * (length / count)
+
+
+def add_position(logits: Tensor, local: Tensor, frames: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """Add the term to the logits (..., Hm, Wm) of some cells, in place.
+
+    Args:
+        local: (..., 6) float32 a1..a5, b of each cell; frames: (..., 3), see `cell_frames`.
+    """
+    u, v, s = frames[..., None].unbind(-2)
+    x = pixel_middles(logits.shape[-1], image_size[1], logits.device)
+    y = pixel_middles(logits.shape[-2], image_size[0], logits.device)
+    dx, dy = (x - u) / s, (y - v) / s  # (..., Wm) and (..., Hm)
+    a1, a2, a3, a4, a5, b = local[..., None].unbind(-2)
+    logits.addcmul_((a1 + a5 * dy)[..., :, None], dx[..., None, :])
+    logits += (b + (a2 + a4 * dy) * dy)[..., :, None]
+    logits += (a3 * dx * dx)[..., None, :]
+    return logits
+
+
+def position_at(local: Tensor, frames: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """The term of cells (..., M) at places (..., P): (..., M, P); x, y in pixels of the padded input.
+
+    Args:
+        local: (..., M, 6). frames: (..., M, 3). x, y: (..., P).
+    """
+    u, v, s = frames[..., None].unbind(-2)
+    dx, dy = (x[..., None, :] - u) / s, (y[..., None, :] - v) / s
+    a1, a2, a3, a4, a5, b = local[..., None].unbind(-2)
+    return (a1 + a3 * dx + a5 * dy) * dx + (a2 + a4 * dy) * dy + b
+
+
+def folded_position(local: Tensor, frames: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """Coefficients (..., 6) for `position_basis`: the same quadratic, in coordinates of the whole image.
+
+    Args:
+        local: (..., 6) float32. frames: (..., 3). image_size: (H, W) of the padded input in pixels.
+    """
+    height, width = image_size
+    u, v, s = frames.unbind(-1)
+    u, v, s = (u - width / 2) / POSITION_UNIT, (v - height / 2) / POSITION_UNIT, s / POSITION_UNIT
+    a1, a2, a3, a4, a5, b = local.unbind(-1)
+    a1, a2, a3, a4, a5 = a1 / s, a2 / s, a3 / s**2, a4 / s**2, a5 / s**2
+    return torch.stack(
+        [
+            a1 - 2 * a3 * u - a5 * v,
+            a2 - 2 * a4 * v - a5 * u,
+            a3,
+            a4,
+            a5,
+            b - a1 * u - a2 * v + a3 * u**2 + a4 * v**2 + a5 * u * v,
+        ],
+        -1,
+    )
+
+
+def position_basis(size: tuple[int, int], image_size: tuple[int, int], device: torch.device) -> Tensor:
+    """(6, Hm, Wm) float32: x, y, x^2, y^2, xy, 1 at the middles of mask pixels, from the image's middle."""
+    height, width = image_size
+    y = ((pixel_middles(size[0], height, device) - height / 2) / POSITION_UNIT)[:, None].expand(size)
+    x = ((pixel_middles(size[1], width, device) - width / 2) / POSITION_UNIT)[None, :].expand(size)
+    return torch.stack([x, y, x * x, y * y, x * y, torch.ones_like(x)])
