@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -23,57 +23,59 @@ __all__ = [
     "matrix_nms",
     "point_nms",
     "resize_masks",
+    "strips",
     "suppress",
 ]
 
-# Mask values held at once while cells are scored: 16 MB. Each product reads all features anew, so that fewer
-# are slower; more no longer fit a processor's cache.
-_CHUNK = 1 << 22
-_CHUNK_GPU = 1 << 26
+# Masks are made in strips: a strip of all of them stays in a processor's cache while it is measured, and the
+# product reads each feature once.
+_STRIP = 1 << 10  # pixels
+_CELLS = 1 << 12  # most masks at a time: 16 MB
+_CHUNK_GPU = 1 << 26  # values held at once; there a strip is the whole mask
 _RESIZE_CHUNK = 1 << 24  # pixels held at once by each step of a resize: 64 MB
 
 
 @torch.no_grad()
-def mask_quality(raw: RawMaps, image: int, cells: Tensor, threshold: float = 0.5) -> tuple[Tensor, Tensor]:
+def mask_quality(
+    raw: RawMaps, image: int, cells: Tensor, threshold: float = 0.5, into: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Size and certainty of the masks of some cells, in bounded memory.
 
     Args:
         cells: (N,) int64 cells of one image of the batch.
         threshold: mask = probability > threshold.
+        into: (N, Hm, Wm) float32, where the probabilities are written to, if they are wanted.
 
     Returns:
         area: (N,) float32, pixels of the mask features. maskness: (N,) float32, mean probability inside the
         mask, 0 for an empty one.
     """
-    parts = [
-        _measures(F.threshold(raw.mask_logits(image, part).sigmoid_(), threshold, 0.0, inplace=True))
-        for part in cells.split(at_once(raw))
-    ]
-    return _quality(parts)
-
-
-def quality_of(raw: RawMaps, probs: Tensor, threshold: float = 0.5) -> tuple[Tensor, Tensor]:
-    """What `mask_quality` says, of the probabilities (N, Hm, Wm) of the cells; they stay as they are."""
-    parts = [_measures(F.threshold(part, threshold, 0.0)) for part in probs.split(at_once(raw))]
-    return _quality(parts)
-
-
-def at_once(raw: RawMaps) -> int:
-    """How many masks are held at a time beside a result."""
-    chunk = _CHUNK if raw.features.device.type == "cpu" else _CHUNK_GPU
-    return max(1, chunk // (raw.features.shape[-2] * raw.features.shape[-1]))
-
-
-def _measures(inside: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels (N,) and sum (N,) of probabilities (N, Hm, Wm) that are 0 outside of masks; overwrites them."""
-    total = inside.flatten(1).sum(1)
-    return inside.sign_().flatten(1).sum(1), total  # several times faster than count_nonzero
-
-
-def _quality(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Area (N,) and maskness (N,) of all parts; of no mask `split` makes one part, which is empty."""
-    area, total = (torch.cat(part) for part in zip(*parts, strict=True))
+    area, total = (torch.zeros(len(cells), device=cells.device) for _ in range(2))
+    for part, rows, probs in strips(raw, image, cells):
+        if into is not None:
+            into[part, rows] = probs
+        inside = F.threshold(probs, threshold, 0.0, inplace=True).flatten(1)
+        total[part] += inside.sum(1)
+        area[part] += inside.sign_().sum(1)  # several times faster than count_nonzero
     return area, total / area.clamp(min=1)
+
+
+def strips(raw: RawMaps, image: int, cells: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Mask probabilities of the cells (N,) of one image of the batch, piece by piece.
+
+    Yields:
+        which of the cells, which rows of their masks, and the probabilities (n, rows, Wm) float32 there.
+    """
+    height, width = raw.features.shape[-2:]
+    if raw.features.device.type == "cpu":
+        most, step = _CELLS, max(1, _STRIP // width)
+    else:
+        most, step = max(1, _CHUNK_GPU // (height * width)), height
+    for start in range(0, len(cells), most):
+        part = slice(start, start + most)
+        for top in range(0, height, step):
+            rows = slice(top, top + step)
+            yield part, rows, raw.mask_logits(image, cells[part], rows).sigmoid_()
 
 
 def resize_masks(

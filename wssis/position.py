@@ -43,16 +43,16 @@ def pixel_middles(count: int, length: int, device: torch.device) -> Tensor:
     return (torch.arange(count, device=device) + 0.5) * (length / count)
 
 
-def add_position(logits: Tensor, local: Tensor, frames: Tensor, image_size: tuple[int, int]) -> Tensor:
-    """Add the term to the logits (..., Hm, Wm) of some cells, in place.
+def add_position(logits: Tensor, local: Tensor, frames: Tensor, y: Tensor, width: int) -> Tensor:
+    """Add the term to the logits (..., R, Wm) of some cells, in place.
 
     Args:
         local: (..., 6) float32 a1..a5, b of each cell; frames: (..., 3), see `cell_frames`.
+        y: (R,) middles of the rows, `width`: of the padded input, in pixels.
     """
     u, v, s = frames[..., None].unbind(-2)
-    x = pixel_middles(logits.shape[-1], image_size[1], logits.device)
-    y = pixel_middles(logits.shape[-2], image_size[0], logits.device)
-    dx, dy = (x - u) / s, (y - v) / s  # (..., Wm) and (..., Hm)
+    x = pixel_middles(logits.shape[-1], width, logits.device)
+    dx, dy = (x - u) / s, (y - v) / s  # (..., Wm) and (..., R)
     a1, a2, a3, a4, a5, b = local[..., None].unbind(-2)
     logits.addcmul_((a1 + a5 * dy)[..., :, None], dx[..., None, :])
     logits += (b + (a2 + a4 * dy) * dy)[..., :, None]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wssis.decode import area_strides, at_once, mask_quality, quality_of, resize_masks, suppress
+from wssis.decode import area_strides, mask_quality, resize_masks, strips, suppress
 from wssis.instances import Instances
 from wssis.rawmaps import RawMaps
 from wssis.settings import DecodeSettings
@@ -123,8 +123,8 @@ def _answers(
     known, more = (torch.zeros_like(maskness, dtype=torch.bool) for _ in range(2))
     bounds = scores_of(torch.ones_like(maskness)).flatten(1)
     first = index.gather(1, bounds.argmax(1, keepdim=True))[:, 0]
-    probs = raw.mask_logits(image, first).sigmoid_()
-    maskness[first] = quality_of(raw, probs, threshold)[1]
+    probs = raw.features.new_empty((len(first), *raw.features.shape[-2:]), dtype=torch.float32)
+    maskness[first] = mask_quality(raw, image, first, threshold, into=probs)[1]
     known[first] = True
     best = scores_of(maskness).flatten(1).amax(1, keepdim=True)
     more[index if every_level else index[(bounds * _MARGIN >= best) & (bounds > 0)]] = True
@@ -132,8 +132,9 @@ def _answers(
     maskness[others] = mask_quality(raw, image, others, threshold)[1]
     scores = scores_of(maskness)
     cell = index.gather(1, _first_max(scores.flatten(1))[:, None])[:, 0]
-    for rows in (cell != first).nonzero()[:, 0].split(at_once(raw)):
-        probs[rows] = raw.mask_logits(image, cell[rows]).sigmoid_()
+    wrong = (cell != first).nonzero()[:, 0]
+    for part, rows, values in strips(raw, image, cell[wrong]):
+        probs[wrong[part], rows] = values
     return probs, cell, scores
 
 

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wssis.position import add_position, cell_frames, folded_position, position_at, position_basis
+from wssis.position import (
+    add_position,
+    cell_frames,
+    folded_position,
+    pixel_middles,
+    position_at,
+    position_basis,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,26 +98,38 @@ class RawMaps:
         """(T, 3): middle and reach of each cell, see `cell_frames`."""
         return cell_frames(self.grids, self.image_size, self.kernels.device)
 
-    def mask_logits(self, image: int, cells: Tensor) -> Tensor:
-        """Mask logits (N, Hm, Wm) of the cells (N,) of one image of the batch, in float32."""
+    def mask_logits(self, image: int, cells: Tensor, rows: slice = slice(None)) -> Tensor:
+        """Mask logits (N, Hm, Wm) float32 of cells (N,) of one image of the batch; or some rows of them."""
         # A product of one row is another routine, whose last bits differ: what a cell says must not hang on
         # how many others are asked with it.
-        rows = cells.repeat(2) if len(cells) == 1 else cells
-        position = None if self.position is None else self.position[image, rows]
-        return self.logits_of(self.features[image], self.kernels[image, rows], position, rows)[: len(cells)]
+        asked = cells.repeat(2) if len(cells) == 1 else cells
+        position = None if self.position is None else self.position[image, asked]
+        logits = self.logits_of(self.features[image], self.kernels[image, asked], position, asked, rows)
+        return logits[: len(cells)]
 
-    def logits_of(self, features: Tensor, kernels: Tensor, position: Tensor | None, cells: Tensor) -> Tensor:
+    def logits_of(
+        self,
+        features: Tensor,
+        kernels: Tensor,
+        position: Tensor | None,
+        cells: Tensor,
+        rows: slice = slice(None),
+    ) -> Tensor:
         """Mask logits (..., N, Hm, Wm) float32 of features (..., C, Hm, Wm), and of what cells (..., N) say.
 
         Args:
             kernels, position: (..., N, C) and (..., N, 6), those of the cells.
+            rows: of the masks.
         """
+        height = features.shape[-2]
+        features = features[..., rows, :]
         with torch.autocast(features.device.type, enabled=False):
             flat = kernels.float() @ features.float().flatten(-2)
             logits = flat.unflatten(-1, features.shape[-2:])
             if position is None:
                 return logits
-            return add_position(logits, position.float(), self.frames()[cells], self.image_size)
+            middles = pixel_middles(height, self.image_size[0], features.device)[rows]
+            return add_position(logits, position.float(), self.frames()[cells], middles, self.image_size[1])
 
     def logits_at(self, image: int, cells: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Mask logits (..., M, P) of cells (..., M) at pixels (..., P) of the masks, without the masks."""

@@ -119,11 +119,15 @@ def test_mask_quality_is_area_and_mean_inside(make_raw, monkeypatch):
     inside = probs > 0.7
     area = inside.flatten(1).sum(1)
     maskness = (probs * inside).flatten(1).sum(1) / area.clamp(min=1)
-    for chunk in (1, 5 * probs[0].numel(), 1 << 21):
-        monkeypatch.setattr(decode_module, "_CHUNK", chunk)
-        got = mask_quality(raw, 0, cells, 0.7)
+    for strip, most in ((1, 1), (100, 5), (1 << 10, 1 << 12)):
+        monkeypatch.setattr(decode_module, "_STRIP", strip)
+        monkeypatch.setattr(decode_module, "_CELLS", most)
+        into = torch.empty_like(probs)
+        got = mask_quality(raw, 0, cells, 0.7, into=into)
         assert torch.equal(got[0], area.float())
         torch.testing.assert_close(got[1], maskness)
+        torch.testing.assert_close(into, probs)
+        assert all(map(torch.equal, mask_quality(raw, 0, cells, 0.7), got))
     assert [len(x) for x in mask_quality(raw, 0, cells[:0])] == [0, 0]
 
 

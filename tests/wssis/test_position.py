@@ -7,7 +7,14 @@ import torch
 from torch import Tensor
 
 from tests.wssis.conftest import random_raw
-from wssis.position import add_position, cell_frames, folded_position, position_at, position_basis
+from wssis.position import (
+    add_position,
+    cell_frames,
+    folded_position,
+    pixel_middles,
+    position_at,
+    position_basis,
+)
 from wssis.rawmaps import RawMaps
 
 SIZE, GRIDS, MASK = (96, 160), ((12, 20), (3, 5)), (24, 40)
@@ -37,7 +44,7 @@ def test_all_forms_are_the_local_quadratic(number: int, cell: tuple[float, float
     frames = cell_frames(GRIDS, SIZE, CPU)
     assert frames[number].tolist() == list(cell)
     wanted = expected(local[number], cell)
-    about = add_position(torch.ones(255, *MASK), local, frames, SIZE)[number] - 1
+    about = add_position(torch.ones(255, *MASK), local, frames, pixel_middles(24, 96, CPU), 160)[number] - 1
     torch.testing.assert_close(about.double(), wanted, rtol=1e-5, atol=1e-5)
     basis = position_basis(MASK, SIZE, CPU)
     folded = torch.einsum("tc,chw->thw", folded_position(local, frames, SIZE), basis)
@@ -51,7 +58,7 @@ def test_an_edge_is_sharp_far_from_the_middle_of_a_large_image() -> None:
     """2048 px and 4 px cells: folded terms are of tens of thousands there, and cancel."""
     local = torch.tensor([[0.0, 0.0, -1.0, -1.0, 0.0, 1.0]])
     frames = cell_frames(((512, 512),), (2048, 2048), CPU)[500 * 512 + 500][None]
-    logits = add_position(torch.zeros(1, 512, 512), local, frames, (2048, 2048))[0]
+    logits = add_position(torch.zeros(1, 512, 512), local, frames, pixel_middles(512, 2048, CPU), 2048)[0]
     assert logits[500, 500] == pytest.approx(1, abs=1e-6)
     assert logits[500, 502] == pytest.approx(0, abs=1e-6)
     assert logits[498, 500] == pytest.approx(0, abs=1e-6)
@@ -76,6 +83,8 @@ def test_raw_maps_say_the_same_in_each_way_they_can_be_asked() -> None:
         torch.testing.assert_close(folded, masks, rtol=1e-3, atol=1e-3)
         alone = raw.mask_logits(1, cells[i, :1])
         assert torch.equal(alone[0], masks[0])  # however many are asked with it
+        part = raw.mask_logits(1, cells[i], slice(5, 9))
+        torch.testing.assert_close(part, masks[:, 5:9])
     batch = raw.logits_of(
         raw.features, raw.kernels[:, cells[0]], raw.position[:, cells[0]], cells[:1].expand(2, 3)
     )

@@ -118,9 +118,10 @@ def loop_prompt(
 
 @pytest.mark.parametrize("own_point", [False, True])
 @pytest.mark.parametrize("neighbours", [0, 1])
-@pytest.mark.parametrize("chunk", [1, 1 << 21])
-def test_prompt_is_the_loop_over_points_and_levels(make_raw, monkeypatch, own_point, neighbours, chunk):
-    monkeypatch.setattr(decode_module, "_CHUNK", chunk)
+@pytest.mark.parametrize(("strip", "most"), [(1, 7), (1 << 10, 1 << 12)])
+def test_prompt_is_the_loop_over_points_and_levels(make_raw, monkeypatch, own_point, neighbours, strip, most):
+    monkeypatch.setattr(decode_module, "_STRIP", strip)
+    monkeypatch.setattr(decode_module, "_CELLS", most)
     raw = make_raw(seed=3)
     points, labels = random_points(30)
     points[:4] = torch.tensor([[0.0, 0.0], [95.99, 63.99], [0.0, 63.99], [48.0, 32.0]])
@@ -311,32 +312,32 @@ def test_by_the_papers_rule_an_answer_does_not_depend_on_the_other_points(make_r
 
 def test_work_does_not_loop_over_points(make_raw, count_operations):
     raw = make_raw()
-    few, many = (count_operations(partial(prompt, raw, 0, *random_points(n))) for n in (2, 400))
+    few, many = (count_operations(partial(prompt, raw, 0, *random_points(n))) for n in (100, 400))
     assert many == few
 
 
 def test_scores_are_made_a_bounded_number_of_masks_at_a_time(make_raw, monkeypatch):
-    raw, held = make_raw(), []
+    raw, held, looked_at = make_raw(), [], []
     original = RawMaps.mask_logits
 
-    def watched(self, image, cells):
-        held.append(cells)
-        return original(self, image, cells)
+    def watched(self, image, cells, rows):
+        assert (rows.start, rows.stop) in ((0, 10), (10, 20))  # of 16: two strips
+        held.append(len(cells) if rows.start == 0 else 0)
+        return original(self, image, cells, rows)
 
-    def quality(raw, image, cells, threshold):
+    def quality(raw, image, cells, threshold, into=None):
         looked_at.append(cells)
-        return decode_module.mask_quality(raw, image, cells, threshold)
+        return decode_module.mask_quality(raw, image, cells, threshold, into)
 
-    looked_at = []
     monkeypatch.setattr(RawMaps, "mask_logits", watched)
     monkeypatch.setattr(prompting_module, "mask_quality", quality)
-    monkeypatch.setattr(decode_module, "_CHUNK", 16 * 16 * 24)
+    monkeypatch.setattr(decode_module, "_STRIP", 10 * 24)
+    monkeypatch.setattr(decode_module, "_CELLS", 16)
     prompt(raw, 0, *random_points(200))
-    first, *others = held  # the 200 masks of first guesses, where those that are returned lie
+    assert max(held) == 16
+    first, beside = looked_at  # first guesses, one for each point, are made where they are returned
     assert len(first) == 200
-    assert max(map(len, others)) == 16
-    beside = torch.cat(looked_at)
     together = torch.cat([first.unique(), beside])
     assert len(together.unique()) == len(together) <= raw.kernels.shape[1]  # no cell twice
-    corrected = sum(map(len, others)) - len(beside)
+    corrected = sum(held) - len(first) - len(beside)
     assert 0 < corrected < 200  # guesses that were wrong
