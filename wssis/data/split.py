@@ -255,6 +255,8 @@ class _PointMaker:
 
     def make(self, item: Annotation, image: ImageRecord) -> tuple[float, float] | None:
         assert item.rle is not None, "an object has a point or a mask"
+        if self.points == "center" and self.jitter == 0:
+            return rle_api.inner_point(item.rle)
         rng = np.random.default_rng([self.seed, 1, item.id])
         if self.points == "random":
             pixels = rle_api.pixels(item.rle)
