@@ -64,13 +64,13 @@ def export_model(
     with atomic_path(target) as temporary:
         (write_onnx if kind == "onnx" else write_torch)(program, temporary, about)
         found = check((open_onnx if kind == "onnx" else open_torch)(temporary), predictor, tried)
-        if not found.holds:
+        if not found.rounding:
             raise InputError(
                 f"expected the answers of {model} (scores within 1e-4, mask IoU 0.999), found {found}",
                 where=target,
                 remedy="Nothing was written; try other --images or another --size, and report it",
             )
-    print(f"export: as the model itself: {found}")
+    print(f"export: as the model itself{'' if found.holds else ', but for what rounding moves'}: {found}")
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, any number of images of {size[0]} x {size[1]} px")
 
 

@@ -1,5 +1,7 @@
 """What counts as the same answer."""
 
+from dataclasses import replace
+
 import torch
 
 from wssis.instances import Instances
@@ -52,3 +54,17 @@ def test_a_pixel_at_the_threshold_is_counted_but_no_change() -> None:
     assert (result.changed, result.least_iou) == (0, torch.tensor(24 / 25).item())
     assert not result.holds  # an IoU of 0.96 is much of three masks
     assert result.iou < 0.999
+
+
+def test_a_few_scores_may_be_moved_by_rounding_and_are_told() -> None:
+    crowd = boxes(*[(0, side, side / 100, side % 3) for side in range(5, 40)])
+    one = crowd.scores.clone()
+    one[3] += 0.005
+    result = parity([crowd], [replace(crowd, scores=one)], 0.01, 100)
+    assert not result.holds
+    assert result.rounding
+    assert result.apart == 1
+    assert "(1 not within 1e-4)" in str(result)
+    for scores in (crowd.scores + 0.005, torch.where(one > crowd.scores, one + 0.01, one)):
+        assert not parity([crowd], [replace(crowd, scores=scores)], 0.01, 100).rounding
+    assert not parity([crowd], [crowd[:-1]], 0.01, 100).rounding

@@ -57,9 +57,8 @@ def bounding_boxes(rles: Sequence[Rle]) -> list[list[float]]:
 def run_ends(rle: Rle) -> NDArray[np.int64]:
     """Ends of the runs down the columns, exclusive; background first, so that odd runs are the mask."""
     counts = rle["counts"]
-    codes = np.frombuffer(counts.encode("ascii") if isinstance(counts, str) else counts, dtype=np.uint8)
-    # As in `_sound_chunk`, of one string.
-    codes = codes.astype(np.int64) - 48
+    text = counts.encode("ascii") if isinstance(counts, str) else counts
+    codes = np.frombuffer(text, dtype=np.uint8).astype(np.int64) - 48  # as in `_sound_chunk`, of one string
     stop = np.flatnonzero(codes & 32 == 0)
     if not len(stop):
         return stop
