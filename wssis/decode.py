@@ -29,8 +29,8 @@ __all__ = [
 
 # Masks are made in strips: a strip of all of them stays in a processor's cache while it is measured, and the
 # product reads each feature once.
-_STRIP = 1 << 10  # pixels
-_CELLS = 1 << 12  # most masks at a time: 16 MB
+_STRIP = 1 << 11  # pixels
+_CELLS = 1 << 11  # most masks at a time: 16 MB
 _CHUNK_GPU = 1 << 26  # values held at once; there a strip is the whole mask
 _RESIZE_CHUNK = 1 << 24  # pixels held at once by each step of a resize: 64 MB
 
@@ -73,9 +73,8 @@ def strips(raw: RawMaps, image: int, cells: Tensor) -> Iterator[tuple[slice, sli
         most, step = max(1, _CHUNK_GPU // (height * width)), height
     for start in range(0, len(cells), most):
         part = slice(start, start + most)
-        for top in range(0, height, step):
-            rows = slice(top, top + step)
-            yield part, rows, raw.mask_logits(image, cells[part], rows).sigmoid_()
+        for rows, logits in raw.mask_strips(image, cells[part], step):
+            yield part, rows, logits.sigmoid_()
 
 
 def resize_masks(

@@ -84,7 +84,7 @@ class Deployable(nn.Module):
         cells = order[:, :count].sort(1).values  # in their order, as equal scores are ranked by it
         heat, likely = pick(heat, cells), pick(likely, cells)
         position = None if raw.position is None else pick(raw.position, cells)
-        logits = raw.logits_of(raw.features, pick(raw.kernels, cells), position, cells)
+        logits = raw.logits_of(pick(raw.kernels, cells), position, cells)
         probs = logits.sigmoid().flatten(2)
         inside = probs > self.settings.mask_threshold
         area = inside.float().sum(2)

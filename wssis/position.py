@@ -13,12 +13,15 @@ by what float32 rounds. What decides is worked out about the cell.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 POSITION_TERMS = 6  # of x, y, x^2, y^2, xy, 1
 POSITION_UNIT = 32.0  # pixels; keeps the folded coefficients near 1
+# dx (..., 1, Wm), its factor (..., Hm, 1), what hangs on the row (..., Hm, 1), on the column (..., 1, Wm).
+Factors: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def cell_frames(
@@ -43,20 +46,33 @@ def pixel_middles(count: int, length: int, device: torch.device) -> Tensor:
     return (torch.arange(count, device=device) + 0.5) * (length / count)
 
 
-def add_position(logits: Tensor, local: Tensor, frames: Tensor, y: Tensor, width: int) -> Tensor:
-    """Add the term to the logits (..., R, Wm) of some cells, in place.
+def position_factors(
+    local: Tensor, frames: Tensor, size: tuple[int, int], image_size: tuple[int, int]
+) -> Factors:
+    """What `add_position` puts together for the masks (..., Hm, Wm) of some cells.
 
     Args:
-        local: (..., 6) float32 a1..a5, b of each cell; frames: (..., 3), see `cell_frames`.
-        y: (R,) middles of the rows, `width`: of the padded input, in pixels.
+        local: (..., 6) float32 a1..a5, b of each cell. frames: (..., 3), see `cell_frames`.
+        size: (Hm, Wm). image_size: (H, W) of the padded input in pixels.
     """
     u, v, s = frames[..., None].unbind(-2)
-    x = pixel_middles(logits.shape[-1], width, logits.device)
-    dx, dy = (x - u) / s, (y - v) / s  # (..., Wm) and (..., R)
+    dx = (pixel_middles(size[1], image_size[1], local.device) - u) / s  # (..., Wm)
+    dy = (pixel_middles(size[0], image_size[0], local.device) - v) / s  # (..., Hm)
     a1, a2, a3, a4, a5, b = local[..., None].unbind(-2)
-    logits.addcmul_((a1 + a5 * dy)[..., :, None], dx[..., None, :])
-    logits += (b + (a2 + a4 * dy) * dy)[..., :, None]
-    logits += (a3 * dx * dx)[..., None, :]
+    return (
+        dx[..., None, :],
+        (a1 + a5 * dy)[..., :, None],
+        (b + (a2 + a4 * dy) * dy)[..., :, None],
+        (a3 * dx * dx)[..., None, :],
+    )
+
+
+def add_position(logits: Tensor, factors: Factors, rows: slice = slice(None)) -> Tensor:
+    """Add the term to the logits (..., R, Wm) of some rows of the masks, in place."""
+    dx, of_dx, of_row, of_column = factors
+    logits.addcmul_(of_dx[..., rows, :], dx)
+    logits += of_row[..., rows, :]
+    logits += of_column
     return logits
 
 

@@ -6,19 +6,20 @@ ask here, so that the formula is known once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from wssis.position import (
+    Factors,
     add_position,
     cell_frames,
     folded_position,
-    pixel_middles,
     position_at,
     position_basis,
+    position_factors,
 )
 
 
@@ -33,6 +34,7 @@ class RawMaps:
         grids: (rows, columns) of each level; T is the sum of their products.
         image_size: (H, W) of the padded network input in pixels.
         position: (B, T, 6) float32, about each cell's middle (see wssis/position.py); None: no such term.
+        frames: (T, 3) float32, middle and reach of each cell (`cell_frames`), where there is such a term.
     """
 
     category: Tensor
@@ -41,6 +43,7 @@ class RawMaps:
     grids: tuple[tuple[int, int], ...]
     image_size: tuple[int, int]
     position: Tensor | None = None
+    frames: Tensor | None = None
 
     @classmethod
     def from_levels(
@@ -56,13 +59,15 @@ class RawMaps:
         def flat(levels: Sequence[Tensor]) -> Tensor:
             return torch.cat([level.flatten(2).transpose(1, 2) for level in levels], 1)
 
+        grids = tuple((level.shape[2], level.shape[3]) for level in category)
         return cls(
             category=flat(category),
             kernels=flat(kernels),
             features=features,
-            grids=tuple((level.shape[2], level.shape[3]) for level in category),
+            grids=grids,
             image_size=image_size,
             position=flat(position) if position else None,
+            frames=cell_frames(grids, image_size, features.device) if position else None,
         )
 
     def level_offsets(self) -> list[int]:
@@ -94,61 +99,59 @@ class RawMaps:
         bounds = torch.tensor(self.level_offsets()[1:], device=cells.device)
         return torch.bucketize(cells, bounds, right=True)
 
-    def frames(self) -> Tensor:
-        """(T, 3): middle and reach of each cell, see `cell_frames`."""
-        return cell_frames(self.grids, self.image_size, self.kernels.device)
+    def mask_logits(self, image: int, cells: Tensor) -> Tensor:
+        """Mask logits (N, Hm, Wm) float32 of the cells (N,) of one image of the batch."""
+        ((_, logits),) = self.mask_strips(image, cells, self.features.shape[-2])
+        return logits
 
-    def mask_logits(self, image: int, cells: Tensor, rows: slice = slice(None)) -> Tensor:
-        """Mask logits (N, Hm, Wm) float32 of cells (N,) of one image of the batch; or some rows of them."""
+    def mask_strips(self, image: int, cells: Tensor, step: int) -> Iterator[tuple[slice, Tensor]]:
+        """`mask_logits`, `step` rows of all masks at a time: which rows, and their logits (N, rows, Wm)."""
         # A product of one row is another routine, whose last bits differ: what a cell says must not hang on
         # how many others are asked with it.
         asked = cells.repeat(2) if len(cells) == 1 else cells
-        position = None if self.position is None else self.position[image, asked]
-        logits = self.logits_of(self.features[image], self.kernels[image, asked], position, asked, rows)
-        return logits[: len(cells)]
+        features, kernels = self.features[image].float(), self.kernels[image, asked].float()
+        factors = None if self.position is None else self._factors(self.position[image, asked], asked)
+        for top in range(0, features.shape[1], step):
+            rows = slice(top, top + step)
+            logits = _product(features[:, rows], kernels)
+            if factors is not None:
+                add_position(logits, factors, rows)
+            yield rows, logits[: len(cells)]
 
-    def logits_of(
-        self,
-        features: Tensor,
-        kernels: Tensor,
-        position: Tensor | None,
-        cells: Tensor,
-        rows: slice = slice(None),
-    ) -> Tensor:
-        """Mask logits (..., N, Hm, Wm) float32 of features (..., C, Hm, Wm), and of what cells (..., N) say.
+    def logits_of(self, kernels: Tensor, position: Tensor | None, cells: Tensor) -> Tensor:
+        """Mask logits (B, N, Hm, Wm) float32 of what cells (B, N) of each image say: (B, N, C), (B, N, 6)."""
+        logits = _product(self.features.float(), kernels.float())
+        return logits if position is None else add_position(logits, self._factors(position, cells))
 
-        Args:
-            kernels, position: (..., N, C) and (..., N, 6), those of the cells.
-            rows: of the masks.
-        """
-        height = features.shape[-2]
-        features = features[..., rows, :]
-        with torch.autocast(features.device.type, enabled=False):
-            flat = kernels.float() @ features.float().flatten(-2)
-            logits = flat.unflatten(-1, features.shape[-2:])
-            if position is None:
-                return logits
-            middles = pixel_middles(height, self.image_size[0], features.device)[rows]
-            return add_position(logits, position.float(), self.frames()[cells], middles, self.image_size[1])
+    def _factors(self, position: Tensor, cells: Tensor) -> Factors:
+        assert self.frames is not None, "they come with the position term"
+        height, width = self.features.shape[-2:]
+        return position_factors(position.float(), self.frames[cells], (height, width), self.image_size)
 
     def logits_at(self, image: int, cells: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Mask logits (..., M, P) of cells (..., M) at pixels (..., P) of the masks, without the masks."""
         height, width = self.features.shape[-2:]
         picked = self.features[image][:, rows, columns].float().movedim(0, -2)  # (..., C, P)
         logits = self.kernels[image][cells].float() @ picked
-        if self.position is None:
+        if self.position is None or self.frames is None:
             return logits
         x = (columns + 0.5) * (self.image_size[1] / width)
         y = (rows + 0.5) * (self.image_size[0] / height)
-        return logits + position_at(self.position[image][cells].float(), self.frames()[cells], x, y)
+        return logits + position_at(self.position[image][cells].float(), self.frames[cells], x, y)
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Kernels (B, T, C') and features (B, C', Hm, Wm) whose product alone is the masks' logits."""
-        if self.position is None:
+        if self.position is None or self.frames is None:
             return self.kernels, self.features
-        coefficients = folded_position(self.position.float(), self.frames(), self.image_size)
+        coefficients = folded_position(self.position.float(), self.frames, self.image_size)
         height, width = self.features.shape[-2:]
         basis = position_basis((height, width), self.image_size, self.features.device)
         features = self.features.float()
         basis = basis.expand(len(features), *basis.shape)
         return torch.cat([self.kernels.float(), coefficients], 2), torch.cat([features, basis], 1)
+
+
+def _product(features: Tensor, kernels: Tensor) -> Tensor:
+    """(..., C, h, w) float32 and (..., N, C): (..., N, h, w)."""
+    with torch.autocast(features.device.type, enabled=False):
+        return (kernels @ features.flatten(-2)).unflatten(-1, features.shape[-2:])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,9 +13,9 @@ from wssis.position import (
     add_position,
     cell_frames,
     folded_position,
-    pixel_middles,
     position_at,
     position_basis,
+    position_factors,
 )
 from wssis.rawmaps import RawMaps
 
@@ -44,7 +46,7 @@ def test_all_forms_are_the_local_quadratic(number: int, cell: tuple[float, float
     frames = cell_frames(GRIDS, SIZE, CPU)
     assert frames[number].tolist() == list(cell)
     wanted = expected(local[number], cell)
-    about = add_position(torch.ones(255, *MASK), local, frames, pixel_middles(24, 96, CPU), 160)[number] - 1
+    about = add_position(torch.ones(255, *MASK), position_factors(local, frames, MASK, SIZE))[number] - 1
     torch.testing.assert_close(about.double(), wanted, rtol=1e-5, atol=1e-5)
     basis = position_basis(MASK, SIZE, CPU)
     folded = torch.einsum("tc,chw->thw", folded_position(local, frames, SIZE), basis)
@@ -58,7 +60,8 @@ def test_an_edge_is_sharp_far_from_the_middle_of_a_large_image() -> None:
     """2048 px and 4 px cells: folded terms are of tens of thousands there, and cancel."""
     local = torch.tensor([[0.0, 0.0, -1.0, -1.0, 0.0, 1.0]])
     frames = cell_frames(((512, 512),), (2048, 2048), CPU)[500 * 512 + 500][None]
-    logits = add_position(torch.zeros(1, 512, 512), local, frames, pixel_middles(512, 2048, CPU), 2048)[0]
+    factors = position_factors(local, frames, (512, 512), (2048, 2048))
+    logits = add_position(torch.zeros(1, 512, 512), factors)[0]
     assert logits[500, 500] == pytest.approx(1, abs=1e-6)
     assert logits[500, 502] == pytest.approx(0, abs=1e-6)
     assert logits[498, 500] == pytest.approx(0, abs=1e-6)
@@ -66,8 +69,8 @@ def test_an_edge_is_sharp_far_from_the_middle_of_a_large_image() -> None:
 
 def with_position(seed: int) -> RawMaps:
     raw = random_raw(seed, batch=2)
-    raw_position = torch.randn(2, raw.kernels.shape[1], 6, generator=torch.Generator().manual_seed(seed + 1))
-    return RawMaps(raw.category, raw.kernels, raw.features, raw.grids, raw.image_size, raw_position)
+    position = torch.randn(2, raw.kernels.shape[1], 6, generator=torch.Generator().manual_seed(seed + 1))
+    return replace(raw, position=position, frames=cell_frames(raw.grids, raw.image_size, CPU))
 
 
 def test_raw_maps_say_the_same_in_each_way_they_can_be_asked() -> None:
@@ -83,11 +86,10 @@ def test_raw_maps_say_the_same_in_each_way_they_can_be_asked() -> None:
         torch.testing.assert_close(folded, masks, rtol=1e-3, atol=1e-3)
         alone = raw.mask_logits(1, cells[i, :1])
         assert torch.equal(alone[0], masks[0])  # however many are asked with it
-        part = raw.mask_logits(1, cells[i], slice(5, 9))
-        torch.testing.assert_close(part, masks[:, 5:9])
-    batch = raw.logits_of(
-        raw.features, raw.kernels[:, cells[0]], raw.position[:, cells[0]], cells[:1].expand(2, 3)
-    )
+        strips = list(raw.mask_strips(1, cells[i], 7))
+        assert [(rows.start, rows.stop) for rows, _ in strips] == [(0, 7), (7, 14), (14, 21)]
+        torch.testing.assert_close(torch.cat([strip for _, strip in strips], 1), masks)
+    batch = raw.logits_of(raw.kernels[:, cells[0]], raw.position[:, cells[0]], cells[:1].expand(2, 3))
     assert torch.equal(batch[1], raw.mask_logits(1, cells[0]))
 
 

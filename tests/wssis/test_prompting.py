@@ -318,18 +318,18 @@ def test_work_does_not_loop_over_points(make_raw, count_operations):
 
 def test_scores_are_made_a_bounded_number_of_masks_at_a_time(make_raw, monkeypatch):
     raw, held, looked_at = make_raw(), [], []
-    original = RawMaps.mask_logits
+    original = RawMaps.mask_strips
 
-    def watched(self, image, cells, rows):
-        assert (rows.start, rows.stop) in ((0, 10), (10, 20))  # of 16: two strips
-        held.append(len(cells) if rows.start == 0 else 0)
-        return original(self, image, cells, rows)
+    def watched(self, image, cells, step):
+        assert step == 10  # of 16 rows
+        held.append(len(cells))
+        return original(self, image, cells, step)
 
     def quality(raw, image, cells, threshold, into=None):
         looked_at.append(cells)
         return decode_module.mask_quality(raw, image, cells, threshold, into)
 
-    monkeypatch.setattr(RawMaps, "mask_logits", watched)
+    monkeypatch.setattr(RawMaps, "mask_strips", watched)
     monkeypatch.setattr(prompting_module, "mask_quality", quality)
     monkeypatch.setattr(decode_module, "_STRIP", 10 * 24)
     monkeypatch.setattr(decode_module, "_CELLS", 16)
