@@ -74,7 +74,8 @@ class Deployable(nn.Module):
         pixels = self.resample(images).float()
         normalised = (pixels - self.model.backbone.mean) / self.model.backbone.std
         below, right = self.padded[0] - self.image_hw[0], self.padded[1] - self.image_hw[1]
-        return F.pad(normalised, (0, right, 0, below))
+        padded = F.pad(normalised, (0, right, 0, below))
+        return padded.contiguous(memory_format=torch.channels_last)
 
     def scored(self, raw: RawMaps, heat: Tensor) -> tuple[Tensor, Tensor]:
         """Mask probabilities (B, n, h, w) of the likeliest cells, and scores (B, n, K), -1: no candidate."""
