@@ -64,7 +64,7 @@ def export_model(
     with atomic_path(target) as temporary:
         (write_onnx if kind == "onnx" else write_torch)(program, temporary, about)
         found = check((open_onnx if kind == "onnx" else open_torch)(temporary), predictor, tried)
-        if not found.rounding:
+        if not found.within_rounding:
             raise InputError(
                 f"expected the answers of {model} (scores within 1e-4, mask IoU 0.999), found {found}",
                 where=target,

@@ -42,7 +42,7 @@ class Parity:
         return not self.unpaired and not self.changed and self.score <= SCORES and self.iou >= IOU
 
     @property
-    def rounding(self) -> bool:
+    def within_rounding(self) -> bool:
         """Holds, or would but for a few scores: of one instance, or 0.2 %, by at most 0.01.
 
         Float32 rounds otherwise in each program. Where that moves a pixel over the threshold, the IoU of

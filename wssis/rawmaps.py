@@ -34,7 +34,8 @@ class RawMaps:
         grids: (rows, columns) of each level; T is the sum of their products.
         image_size: (H, W) of the padded network input in pixels.
         position: (B, T, 6) float32, about each cell's middle (see wssis/position.py); None: no such term.
-        frames: (T, 3) float32, middle and reach of each cell (`cell_frames`), where there is such a term.
+        frames: (T, 3) float32, middle and reach of each cell, where there is such a term. By `cell_frames`;
+            kept since making it takes as long as asking a few masks.
     """
 
     category: Tensor

@@ -62,9 +62,9 @@ def test_a_few_scores_may_be_moved_by_rounding_and_are_told() -> None:
     one[3] += 0.005
     result = parity([crowd], [replace(crowd, scores=one)], 0.01, 100)
     assert not result.holds
-    assert result.rounding
+    assert result.within_rounding
     assert result.apart == 1
     assert "(1 not within 1e-4)" in str(result)
     for scores in (crowd.scores + 0.005, torch.where(one > crowd.scores, one + 0.01, one)):
-        assert not parity([crowd], [replace(crowd, scores=scores)], 0.01, 100).rounding
-    assert not parity([crowd], [crowd[:-1]], 0.01, 100).rounding
+        assert not parity([crowd], [replace(crowd, scores=scores)], 0.01, 100).within_rounding
+    assert not parity([crowd], [crowd[:-1]], 0.01, 100).within_rounding

@@ -312,6 +312,7 @@ def test_by_the_papers_rule_an_answer_does_not_depend_on_the_other_points(make_r
 
 def test_work_does_not_loop_over_points(make_raw, count_operations):
     raw = make_raw()
+    # Of a few points no first guess may be wrong, and that step is left out.
     few, many = (count_operations(partial(prompt, raw, 0, *random_points(n))) for n in (100, 400))
     assert many == few
 

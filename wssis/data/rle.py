@@ -57,17 +57,10 @@ def bounding_boxes(rles: Sequence[Rle]) -> list[list[float]]:
 def run_ends(rle: Rle) -> NDArray[np.int64]:
     """Ends of the runs down the columns, exclusive; background first, so that odd runs are the mask."""
     counts = rle["counts"]
-    text = counts.encode("ascii") if isinstance(counts, str) else counts
-    codes = np.frombuffer(text, dtype=np.uint8).astype(np.int64) - 48  # as in `_sound_chunk`, of one string
-    stop = np.flatnonzero(codes & 32 == 0)
-    if not len(stop):
-        return stop
-    start = np.empty_like(stop)
-    start[0], start[1:] = 0, stop[:-1] + 1
-    width = stop - start + 1
-    place = np.arange(len(codes)) - start.repeat(width)
-    runs = np.add.reduceat((codes & 31) << (5 * place), start)
-    runs -= (codes[stop] & 16) << (5 * width - 4)
+    codes = _codes(counts.encode("ascii") if isinstance(counts, str) else counts)
+    if not len(codes):
+        return codes
+    runs, _, _ = _numbers(codes, (codes & 0x20) == 0)
     runs[1::2] = runs[1::2].cumsum()
     runs[2::2] = runs[2::2].cumsum()
     return runs.cumsum()
@@ -189,7 +182,7 @@ def sound(counts: Sequence[str], pixels: Sequence[int]) -> NDArray[np.bool_]:
 
 def _sound_chunk(texts: Sequence[str], pixels: NDArray[np.int64]) -> NDArray[np.bool_]:
     lengths = np.array([len(text) for text in texts])
-    codes = np.frombuffer("".join(texts).encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
+    codes = _codes("".join(texts).encode("ascii"))
     owner = np.repeat(np.arange(len(texts)), lengths)
     last_character = np.cumsum(lengths) - 1
     bad = np.bincount(owner, weights=(codes < 0) | (codes > 63), minlength=len(texts)) > 0
@@ -197,14 +190,9 @@ def _sound_chunk(texts: Sequence[str], pixels: NDArray[np.int64]) -> NDArray[np.
     bad |= ~ends[last_character]
     ends[last_character] = True  # keeps a damaged string from running into the next one
 
-    stop = np.flatnonzero(ends)
-    start = np.concatenate([[0], stop[:-1] + 1])
-    width = stop - start + 1
+    number, start, width = _numbers(codes, ends)
     owner = owner[start]
     bad |= np.bincount(owner, weights=width > 6, minlength=len(texts)) > 0
-    place = np.minimum(np.arange(len(codes)) - np.repeat(start, width), 6)
-    number = np.add.reduceat((codes & 0x1F) << (5 * place), start)
-    number -= np.where(codes[stop] & 0x10, np.int64(1) << (5 * np.minimum(width, 7)), 0)
 
     first = np.flatnonzero(np.diff(owner, prepend=-1))
     order = np.arange(len(number)) - np.repeat(first, np.diff(np.append(first, len(number))))
@@ -217,6 +205,28 @@ def _sound_chunk(texts: Sequence[str], pixels: NDArray[np.int64]) -> NDArray[np.
     bad |= np.minimum.reduceat(runs, first) < 0
     bad |= np.add.reduceat(runs, first) != pixels
     return ~bad
+
+
+def _codes(text: bytes) -> NDArray[np.int64]:
+    """What the characters of compressed counts stand for."""
+    return np.frombuffer(text, dtype=np.uint8).astype(np.int64) - 48
+
+
+def _numbers(
+    codes: NDArray[np.int64], ends: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Numbers (n,) that the characters write, the first character of each, and how many it has.
+
+    Args:
+        ends: the characters that end a number; the last one does.
+    """
+    stop = np.flatnonzero(ends)
+    start = np.concatenate([[0], stop[:-1] + 1])
+    width = stop - start + 1
+    place = np.minimum(np.arange(len(codes)) - np.repeat(start, width), 6)
+    number = np.add.reduceat((codes & 0x1F) << (5 * place), start)
+    number -= np.where(codes[stop] & 0x10, np.int64(1) << (5 * np.minimum(width, 7)), 0)
+    return number, start, width
 
 
 def _as_text(rle: Rle) -> Rle:
