@@ -1,11 +1,13 @@
-"""Peak memory of stage pseudo by the number of images: what an image costs that is no longer looked at.
+"""Peak memory of labelling and evaluation by the number of images: what an image costs that is done with.
 
-    python -m benchmarks.memory [--images 200] [--times 50] [--out FILE]
+    python -m benchmarks.memory [--parts label merge rough evaluate] [--images 200] [--times 50] [--out FILE]
 
-makes shapes of 64 pixels, and a teacher and a refiner that have learnt nothing, and labels `images` and
-`images * times` images (the same pictures again and again, under ids of their own). Each part of the stage is
-a process of its own: *label* is a shard that has every image and writes nothing but its journal; *merge and
-write* is the stage, which takes the journal over. Memory is the largest resident set (VmHWM, Linux only).
+makes shapes of 64 pixels, and networks that have learnt nothing, and runs stages on `images` and on
+`images * times` images (the same pictures again and again, under ids of their own). Each part is a process of
+its own: *label* is a shard of stage pseudo that has every image and writes nothing but its journal; *merge*
+is the stage, which takes the journal over and writes; *rough* and *evaluate* are those stages, whole. Scores
+of such networks are low, so that evaluate takes every score: as many instances an image as it allows, or as
+the network has. Memory is the largest resident set (VmHWM, Linux only).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,11 +28,14 @@ import torch
 from benchmarks.scenes import default_settings, preset
 from benchmarks.timing import MIB, machine, process_status
 from pipelines import paths
+from pipelines.params import Params
 from pipelines.resuming import Scratch
 from pipelines.sharding import Shard
 from pipelines.stage import Led, Stage, exit_code
+from pipelines.stages.evaluate import evaluate
 from pipelines.stages.pseudo import pseudo
 from pipelines.stages.report import as_markdown
+from pipelines.stages.rough import rough
 from wssis.checkpoint import save_model
 from wssis.data import shapes
 from wssis.data.coco import CocoData, ImageRecord, save_coco
@@ -43,13 +48,19 @@ from wssis.models.solov2 import SOLOv2
 ROOT = Path(__file__).resolve().parents[1]
 SIDE = 64  # pixels
 HELD = 4  # images held out
-PARTS = ("label", "merge and write")
+SOLOV2 = (paths.TEACHER, paths.TEACHER_EARLY, paths.TEACHER_LATE, paths.STRONG_ONLY, paths.STUDENT)
+PARTS: dict[str, Callable[[Stage], None]] = {
+    "label": pseudo,
+    "merge": pseudo,
+    "rough": rough,
+    "evaluate": evaluate,
+}
 SHARDS = Path("shards")
 
 
 @dataclass(frozen=True)
 class Growth:
-    """Peaks of one part of the stage in bytes, over few and over many images."""
+    """Peaks of one part in bytes, over few and over many images."""
 
     part: str
     few: int
@@ -72,46 +83,65 @@ def make_models() -> None:
         "flips": "none",
         "category_ids": [1, 2, 3, 4],
     }
-    save_model(paths.TEACHER, SOLOv2(small, len(shapes.CLASSES)), small, "solov2", shapes.CLASSES, extra)
+    network = SOLOv2(small, len(shapes.CLASSES))
+    for folder in SOLOV2:
+        save_model(folder, network, small, "solov2", shapes.CLASSES, extra)
     settings = replace(preset("shapes").refiner.model, pretrained=False, width=8, crop=32, passes=1)
     refiner = Refiner(settings, len(shapes.CLASSES))
     save_model(paths.REFINER, refiner, settings, "refiner", shapes.CLASSES)
 
 
 def make_data(images: int, times: int) -> None:
-    """Pictures of `images` scenes, and points on each `times` times."""
+    """Pictures of `images` scenes, `times` times, with masks to prompt and to measure by, and with points."""
     scenes, held = shapes.generate(paths.PREPARED, n_train=images, n_val=HELD, size=SIDE)
     save_coco(held, paths.HOLDOUT)
     save_coco(replace(scenes, images=(), path=None), paths.DRAWN)
-    save_coco(replace(scenes, images=tuple(repeated(scenes, times)), path=None), paths.POINTS)
+    for out in (paths.STRONG, paths.PREPARED_VAL):
+        save_coco(replace(scenes, images=tuple(repeated(scenes, times)), path=None), out)
+    points = tuple(map(pointed, repeated(scenes, times)))
+    save_coco(replace(scenes, images=points, path=None), paths.POINTS)
+    write_json(paths.LEDGER, {"totals": {"label_hours": 0.0, "full_label_hours": 0.0}})
 
 
 def repeated(scenes: CocoData, times: int) -> Iterator[ImageRecord]:
-    """Every image `times` times, each under ids of its own, with points instead of masks."""
+    """Every image `times` times, each under ids of its own."""
     count = 0
     for number in range(times):
         for image in scenes.images:
-            items = []
-            for item in image.objects:
-                count += 1
-                point = inner_point(item.rle) if item.rle else None
-                items.append(replace(item, id=count, rle=None, area=None, point=point))
+            items = [replace(item, id=count + place) for place, item in enumerate(image.annotations, 1)]
+            count += len(items)
             yield replace(image, id=number * len(scenes.images) + image.id, annotations=tuple(items))
 
 
+def pointed(image: ImageRecord) -> ImageRecord:
+    """The image with points instead of masks."""
+    items = [
+        replace(item, rle=None, area=None, point=inner_point(item.rle) if item.rle else None)
+        for item in image.objects
+    ]
+    return replace(image, annotations=tuple(items))
+
+
+def every_score(params: Params) -> Params:
+    """Params by which nothing is tuned and no instance is left out for its score."""
+    untuned = params.tune_pseudo.model_copy(update={"use_tuned": False})
+    decode = replace(params.evaluate.decode, score_threshold=0.0, keep_threshold=0.0)
+    evaluation = params.evaluate.model_copy(update={"decode": decode})
+    return params.model_copy(update={"tune_pseudo": untuned, "evaluate": evaluation})
+
+
 def work(part: str) -> None:
-    """One part of the stage in this process and the current folder; prints its peak in bytes."""
-    shapes_params = preset("shapes")
-    settings = shapes_params.tune_pseudo.model_copy(update={"use_tuned": False})
-    params = shapes_params.model_copy(update={"tune_pseudo": settings})
-    shard = Shard(1, 1) if part == PARTS[0] else None
-    scratch = Scratch(None if shard else Path("scratch"), SHARDS, shard)
+    """One part in this process and the current folder; prints its peak in bytes."""
+    shard = Shard(1, 1) if part == "label" else None
+    shards = SHARDS if part in ("label", "merge") else None
+    scratch = Scratch(None if shard else Path("scratch") / part, shards, shard)
+    stage = PARTS[part]
     with suppress(Led):
-        pseudo(Stage("pseudo", params, scratch=scratch))
+        stage(Stage(stage.__name__, every_score(preset("shapes")), scratch=scratch))
     print(json.dumps(process_status("VmHWM") * 1024))
 
 
-def peaks(images: int, times: int) -> dict[str, int]:
+def peaks(parts: Sequence[str], images: int, times: int) -> dict[str, int]:
     """Bytes at the height of each part, in a folder that is made for it."""
     with tempfile.TemporaryDirectory(prefix="wssis-memory-") as folder:
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -126,7 +156,7 @@ def peaks(images: int, times: int) -> dict[str, int]:
             return done.stdout.splitlines()[-1] if done.stdout else ""
 
         call("--make", "--images", str(images), "--times", str(times))
-        return {part: json.loads(call("--part", part)) for part in PARTS}
+        return {part: json.loads(call("--part", part)) for part in parts}
 
 
 def run(given: argparse.Namespace) -> None:
@@ -139,8 +169,8 @@ def run(given: argparse.Namespace) -> None:
         work(given.part)
         return
     images, times = (6, 3) if given.tiny else (given.images, given.times)
-    few, many = peaks(images, 1), peaks(images, times)
-    found = [Growth(part, few[part], many[part], images, times) for part in PARTS]
+    few, many = (peaks(given.parts, images, each) for each in (1, times))
+    found = [Growth(part, few[part], many[part], images, times) for part in given.parts]
     head = ("part", f"{images} images, MiB", f"{images * times} images, MiB", "bytes an image more")
     rows = [(f.part, f"{f.few / MIB:.0f}", f"{f.many / MIB:.0f}", f"{f.an_image:.0f}") for f in found]
     print(f"memory\n\n{as_markdown([head, *rows])}\n")
@@ -156,6 +186,7 @@ def run(given: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__.split("\n")[0])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--times", type=int, default=50, help="how many times as many to set beside them")
     parser.add_argument("--tiny", action="store_true", help="a few images: does it run?")
@@ -163,6 +194,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--make", action="store_true", help=argparse.SUPPRESS)  # what the children do
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
+    if "merge" in given.parts and "label" not in given.parts[: given.parts.index("merge")]:
+        parser.error("merge comes after label")
     if given.images < 1 or given.times < 1 or (given.times == 1 and not given.make):
         parser.error("images must be at least 1, times at least 2")
     return exit_code(lambda: run(given))

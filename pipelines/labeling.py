@@ -226,8 +226,8 @@ def worth(decided: Instances, truth: Instances) -> Tensor:
 
 def predicted_results(
     predictor: Predictor, data: CocoData, name: str, journal: Journal | None = None
-) -> list[dict[str, Any]]:
-    """COCO results of every image of `data`; masks of a few images are in memory at a time.
+) -> Iterator[dict[str, Any]]:
+    """COCO results of every image of `data`, predicted by now; masks of a few images are in memory at a time.
 
     `journal` has some of these groups, by the number of their first image.
     """
@@ -250,6 +250,6 @@ def predict_left(predictor: Predictor, data: CocoData, name: str, journal: Journ
             meter.step(done=meter.done + size)
 
 
-def results_of(data: CocoData, journal: Journal) -> list[dict[str, Any]]:
-    """The COCO results of all groups, in the order of the images."""
-    return list(chain.from_iterable(journal.done[start] for start in range(0, len(data.images), IMAGES)))
+def results_of(data: CocoData, journal: Journal) -> Iterator[dict[str, Any]]:
+    """The COCO results of all groups, in the order of the images, each group read when it is its turn."""
+    return chain.from_iterable(journal.done[start] for start in range(0, len(data.images), IMAGES))

@@ -7,7 +7,7 @@ kept and summed up anew, an image that was drawn twice counting as two (`ApScore
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -90,7 +90,7 @@ class ApScores:
         return float(read.mean())
 
 
-def ap_scores(truth: CocoData, results: Sequence[Mapping[str, Any]], max_detections: int = 100) -> ApScores:
+def ap_scores(truth: CocoData, results: Iterable[Mapping[str, Any]], max_detections: int = 100) -> ApScores:
     """What `wssis.metrics.results_ap` sums up, kept by image. Rows are the images by ascending id.
 
     Raises:

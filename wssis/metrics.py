@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -13,11 +17,12 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from wssis.data import rle as rle_api
-from wssis.data.coco import Category, CocoData
+from wssis.data.coco import Category, CocoData, ImageRecord
 from wssis.errors import InputError
 from wssis.instances import Instances
 
 Backend = Literal["pycocotools", "faster"]  # faster: faster-coco-eval, equal to 1e-12
+IMAGES = 64  # whose masks are matched at a time
 AP_KEYS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 
 
@@ -81,7 +86,7 @@ def coco_ap(
 
 def results_ap(
     truth: CocoData,
-    results: Sequence[Mapping[str, Any]],
+    results: Iterable[Mapping[str, Any]],
     max_detections: int = 100,
     backend: Backend = "pycocotools",
 ) -> dict[str, float]:
@@ -91,7 +96,7 @@ def results_ap(
 
 def ap_by_class(
     truth: CocoData,
-    results: Sequence[Mapping[str, Any]],
+    results: Iterable[Mapping[str, Any]],
     max_detections: int = 100,
     backend: Backend = "pycocotools",
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
@@ -99,6 +104,7 @@ def ap_by_class(
 
     Raises:
         InputError: an object of the truth has no mask, or `backend` is not installed.
+        ValueError: the results of an image do not follow one another.
     """
     if backend == "faster":
         evaluation = _faster(truth, results, max_detections)
@@ -125,20 +131,66 @@ def ap_by_class(
     return scores(precision), classes
 
 
-def matched(truth: CocoData, results: Sequence[Mapping[str, Any]], max_detections: int = 100) -> COCOeval:
+def matched(truth: CocoData, results: Iterable[Mapping[str, Any]], max_detections: int = 100) -> COCOeval:
     """COCOeval (segm) after `evaluate`: every image's results matched with its objects, nothing summed up.
+
+    Masks of a few images are in memory at a time, where `results` are made or read as they are asked for.
 
     Raises:
         InputError: an object of the truth has no mask.
+        ValueError: the results of an image do not follow one another.
     """
+    rows: dict[int, list[Any]] = {}  # by image: its matches, classes x areas
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(_coco(truth, _truth_records(truth)), _coco(truth, results), "segm")
-        evaluation.params.maxDets = sorted({1, 10, max_detections})
-        evaluation.evaluate()
-    return evaluation
+        for images, records in _groups(truth, results):
+            evaluation = COCOeval(_coco(images, _truth_records(images)), _coco(images, records), "segm")
+            evaluation.params.maxDets = sorted({1, 10, max_detections})
+            evaluation.evaluate()
+            ids = evaluation.params.imgIds
+            for place, number in enumerate(ids):
+                rows[int(number)] = [_kept(item) for item in evaluation.evalImgs[place :: len(ids)]]
+        whole = COCOeval(_coco(truth, []), _coco(truth, []), "segm")
+    whole.params.maxDets = sorted({1, 10, max_detections})
+    whole.evalImgs = [
+        item for column in zip(*(rows[i] for i in whole.params.imgIds), strict=True) for item in column
+    ]
+    whole._paramsEval = copy.deepcopy(whole.params)
+    return whole
 
 
-def _faster(truth: CocoData, results: Sequence[Mapping[str, Any]], max_detections: int) -> Any:
+def _groups(
+    truth: CocoData, results: Iterable[Mapping[str, Any]]
+) -> Iterator[tuple[CocoData, list[Mapping[str, Any]]]]:
+    """A few images and their results at a time, in the results' order; then the images without any."""
+    left = {image.id: image for image in truth.images}
+    images: list[ImageRecord] = []
+    records: list[Mapping[str, Any]] = []
+    for number, own in groupby(results, key=itemgetter("image_id")):
+        if number not in left:
+            raise ValueError(f"results of image {number}: not of the truth, or not one after another")
+        images.append(left.pop(number))
+        records += own
+        if len(images) == IMAGES:
+            yield replace(truth, images=tuple(images)), records
+            images, records = [], []
+    others = [*images, *left.values()]
+    for start in range(0, len(others), IMAGES):
+        yield replace(truth, images=tuple(others[start : start + IMAGES])), records if start == 0 else []
+
+
+def _kept(item: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What `accumulate` reads of the matches of an image, a class and an area."""
+    if item is None:
+        return None
+    return {
+        "dtScores": np.array(item["dtScores"]),
+        "dtMatches": item["dtMatches"] > 0,
+        "dtIgnore": item["dtIgnore"].astype(bool),
+        "gtIgnore": item["gtIgnore"],
+    }
+
+
+def _faster(truth: CocoData, results: Iterable[Mapping[str, Any]], max_detections: int) -> Any:
     """faster-coco-eval's evaluation, summed up."""
     try:
         from faster_coco_eval import COCO as FasterCOCO
@@ -183,7 +235,7 @@ def _truth_records(truth: CocoData) -> list[dict[str, Any]]:
     return records
 
 
-def _coco(truth: CocoData, records: Sequence[Mapping[str, Any]], kind: Any = COCO) -> Any:
+def _coco(truth: CocoData, records: Iterable[Mapping[str, Any]], kind: Any = COCO) -> Any:
     coco = kind()
     coco.dataset = {
         "images": [{"id": im.id, "height": im.height, "width": im.width} for im in truth.images],

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -144,30 +145,48 @@ def test_torch_export(student: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         assert deploying.check(program.module(), predictor, pictures(), batch).holds
 
 
-def test_a_file_that_answers_otherwise_is_not_kept(
-    student: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+@pytest.fixture
+def answering(
+    student: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Callable[[torch.Tensor], None]], None]:
+    """Have the written file answer as the student, with scores (images, instances) changed in place."""
+
+    def answer_with(change: Callable[[torch.Tensor], None]) -> None:
+        network = deploying.Deployable(load_predictor(student)[0], (HEIGHT, WIDTH))
+
+        def answer(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            scores, *others = network(images)
+            change(scores)
+            return scores, *others
+
+        monkeypatch.setattr(deploying, "open_torch", lambda path: answer)
+
+    monkeypatch.setattr(deploying, "export_program", lambda network: network)
+    monkeypatch.setattr(deploying, "write_torch", lambda program, path, about: path.write_bytes(b"new"))
+    return answer_with
+
+
+@pytest.mark.parametrize(
+    ("moved", "kept"), [("every", False), ("one by much", False), ("one a little", True)]
+)
+def test_a_file_is_kept_if_it_answers_alike_but_for_rounding(
+    moved: str, kept: bool, student: Path, folder: Path, tmp_path: Path, answering, capsys
 ) -> None:
-    def biased(network: object) -> object:
-        return network
+    def change(scores: torch.Tensor) -> None:
+        if moved == "every":
+            scores.mul_(0.999)
+        else:
+            scores[0, 0] -= 0.02 if "much" in moved else 0.005
 
-    def opened(path: Path) -> object:
-        def answer(images: torch.Tensor):
-            scores, labels, masks, counts = deploying.Deployable(load_predictor(student)[0], (HEIGHT, WIDTH))(
-                images
-            )
-            return scores * 0.999, labels, masks, counts
-
-        return answer
-
-    monkeypatch.setattr(deploying, "export_program", biased)
-    monkeypatch.setattr(deploying, "write_torch", lambda program, path, about: path.write_bytes(b"half"))
-    monkeypatch.setattr(deploying, "open_torch", opened)
+    answering(change)
     out = tmp_path / "student.pt2"
     out.write_bytes(b"earlier")
     call = ["export", "--model", str(student), "--torch-export", "--images", str(folder), "--out", str(out)]
-    assert main(call) == 2
-    assert "scores within 1e-4" in capsys.readouterr().err
-    assert out.read_bytes() == b"earlier"
+    assert main(call) == (0 if kept else 2)
+    said = capsys.readouterr()
+    assert ("but for what rounding moves" in said.out) is kept
+    assert ("scores within 1e-4" in said.err) is not kept
+    assert out.read_bytes() == (b"new" if kept else b"earlier")
     assert [path.name for path in tmp_path.iterdir()] == ["student.pt2"]
 
 

@@ -126,7 +126,7 @@ def test_predictions_of_a_data_set_are_coco_results(models: Path, images: Path) 
 
     low = DecodeSettings(score_threshold=0.0, keep_threshold=0.0, max_detections=2)
     predictor, categories = load_predictor(models / "teacher", low)
-    results = predicted_results(predictor, data_set(images), "predict")
+    results = list(predicted_results(predictor, data_set(images), "predict"))
     assert {result["image_id"] for result in results} == {1, 2}
     assert {result["category_id"] for result in results} <= {3, 7}
     assert [category.id for category in categories] == [3, 7]

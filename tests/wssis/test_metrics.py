@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from wssis import metrics
 from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, save_coco
 from wssis.errors import InputError
@@ -97,6 +99,39 @@ def test_equals_cocoeval_summarize_on_files(tmp_path, seed):
     assert list(ours.values()) == pytest.approx(list(evaluation.stats[:6]), abs=1e-12)
     assert 0 < ours["AP"] < 1
     assert results_ap(truth, results) == ours
+
+
+class Record(dict):
+    """A result of which it is known whether somebody has it."""
+
+    __hash__ = object.__hash__
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 64])
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_few_images_at_a_time_give_the_same_numbers(images, order, monkeypatch):
+    truth, predictions = random_case(1, images=40)
+    results = [to_coco_results(found, i, truth.categories) for i, found in predictions.items() if i != 2]
+    expected = ap_by_class(truth, [record for of_image in results for record in of_image])
+    held, counts = weakref.WeakSet(), []
+
+    def read():
+        for of_image in results[::order]:
+            for record in of_image:
+                held.add(own := Record(record))
+                yield own
+                counts.append(len(held))
+
+    monkeypatch.setattr(metrics, "IMAGES", images)
+    assert ap_by_class(truth, read()) == expected
+    assert max(counts) <= 2 * images * max(map(len, results))
+
+
+def test_results_of_an_image_follow_one_another():
+    truth, predictions = random_case(0)
+    results = [r for i, found in predictions.items() for r in to_coco_results(found, i, truth.categories)]
+    with pytest.raises(ValueError, match="one after another"):
+        results_ap(truth, [*results, results[0]])
 
 
 @pytest.mark.parametrize("seed", range(6))
