@@ -13,15 +13,16 @@ the network has. Memory is the largest resident set (VmHWM, Linux only).
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -40,12 +41,11 @@ from wssis.checkpoint import save_model
 from wssis.data import shapes
 from wssis.data.coco import CocoData, ImageRecord, save_coco
 from wssis.data.rle import inner_point
-from wssis.errors import InputError
 from wssis.files import write_json
 from wssis.models.refiner import Refiner
 from wssis.models.solov2 import SOLOv2
 
-ROOT = Path(__file__).resolve().parents[1]
+Value = TypeVar("Value")
 SIDE = 64  # pixels
 HELD = 4  # images held out
 SOLOV2 = (paths.TEACHER, paths.TEACHER_EARLY, paths.TEACHER_LATE, paths.STRONG_ONLY, paths.STUDENT)
@@ -130,44 +130,40 @@ def every_score(params: Params) -> Params:
     return params.model_copy(update={"tune_pseudo": untuned, "evaluate": evaluation})
 
 
-def work(part: str) -> None:
-    """One part in this process and the current folder; prints its peak in bytes."""
+def make(folder: str, images: int, times: int) -> None:
+    """Networks and data in a folder."""
+    os.chdir(folder)
+    make_models()
+    make_data(images, times)
+
+
+def work(folder: str, part: str) -> int:
+    """One part in a folder; returns this process's peak in bytes."""
+    os.chdir(folder)
     shard = Shard(1, 1) if part == "label" else None
     shards = SHARDS if part in ("label", "merge") else None
     scratch = Scratch(None if shard else Path("scratch") / part, shards, shard)
     stage = PARTS[part]
     with suppress(Led):
         stage(Stage(stage.__name__, every_score(preset("shapes")), scratch=scratch))
-    print(json.dumps(process_status("VmHWM") * 1024))
+    return process_status("VmHWM") * 1024
+
+
+def apart(body: Callable[..., Value], *arguments: object) -> Value:
+    """What a call returns, made in a process of its own that has all modules already."""
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+        return pool.submit(body, *arguments).result()
 
 
 def peaks(parts: Sequence[str], images: int, times: int) -> dict[str, int]:
     """Bytes at the height of each part, in a folder that is made for it."""
     with tempfile.TemporaryDirectory(prefix="wssis-memory-") as folder:
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-
-        def call(*words: str) -> str:
-            command = [sys.executable, "-m", "benchmarks.memory", *words]
-            done = subprocess.run(
-                command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=False
-            )
-            if done.returncode:
-                raise InputError(f"ended with {done.returncode}", where=" ".join(words))
-            return done.stdout.splitlines()[-1] if done.stdout else ""
-
-        call("--make", "--images", str(images), "--times", str(times))
-        return {part: json.loads(call("--part", part)) for part in parts}
+        apart(make, folder, images, times)
+        return {part: apart(work, folder, part) for part in parts}
 
 
 def run(given: argparse.Namespace) -> None:
     """Measure, print a table, write JSON."""
-    if given.make:
-        make_models()
-        make_data(given.images, given.times)
-        return
-    if given.part:
-        work(given.part)
-        return
     images, times = (6, 3) if given.tiny else (given.images, given.times)
     few, many = (peaks(given.parts, images, each) for each in (1, times))
     found = [Growth(part, few[part], many[part], images, times) for part in given.parts]
@@ -191,12 +187,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--times", type=int, default=50, help="how many times as many to set beside them")
     parser.add_argument("--tiny", action="store_true", help="a few images: does it run?")
     parser.add_argument("--out", help="JSON file to write")
-    parser.add_argument("--make", action="store_true", help=argparse.SUPPRESS)  # what the children do
-    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if "merge" in given.parts and "label" not in given.parts[: given.parts.index("merge")]:
         parser.error("merge comes after label")
-    if given.images < 1 or given.times < 1 or (given.times == 1 and not given.make):
+    if given.images < 1 or given.times < 2:
         parser.error("images must be at least 1, times at least 2")
     return exit_code(lambda: run(given))
 

@@ -21,7 +21,7 @@ from pipelines.resuming import SHARE_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 BEFORE = ("prepare", "split")
-KILLS = {"teacher": 6, "rough": 3, "refiner": 4, "pseudo": 3, "student": 5, "strong_only": 3, "evaluate": 2}
+KILLS = {"teacher": 4, "rough": 3, "refiner": 3, "pseudo": 3, "student": 4, "strong_only": 2, "evaluate": 2}
 SMALLER = {
     r"iterations: \w+": "iterations: 10",
     r"batch_size: 8": "batch_size: 4",

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ ROOT = Path(__file__).parents[2]
 STEPS = 20
 TRAIN = TrainSettings(iterations=STEPS, batch_size=5, warmup=2, norms="frozen")  # parts of 2 and 3
 SGD = replace(TRAIN, optimizer="sgd", learning_rate=0.001)
+KINDS = ("solov2", "refiner")
+OPTIMIZERS = {"adamw": TRAIN, "sgd": SGD}
 
 
 def trained(kind: str, data: CocoData, settings: TrainSettings) -> nn.Module:
@@ -53,12 +56,12 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "train.json"
 
 
-def by_processes(count: int, kind: str, optimizer: str, scenes: Path, out: Path) -> dict[str, torch.Tensor]:
-    """Weights of each of `count` processes, which must be the same."""
+def by_processes(count: int, scenes: Path, out: Path) -> dict[tuple[str, str], dict[str, torch.Tensor]]:
+    """Weights by network and optimiser of each of `count` processes, which must be the same."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"),
-            *(__file__, kind, optimizer, str(scenes), str(out)),
+            *(__file__, str(scenes), str(out)),
         ],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -66,10 +69,14 @@ def by_processes(count: int, kind: str, optimizer: str, scenes: Path, out: Path)
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    weights = [load_file(out / f"{number}.safetensors") for number in range(count)]
-    for other in weights[1:]:
-        assert all(torch.equal(value, other[name]) for name, value in weights[0].items())
-    return weights[0]
+    found = {}
+    for kind, optimizer in product(KINDS, OPTIMIZERS):
+        files = [out / f"{kind}-{optimizer}-{number}.safetensors" for number in range(count)]
+        weights, *others = map(load_file, files)
+        for other in others:
+            assert all(torch.equal(value, other[name]) for name, value in weights.items())
+        found[kind, optimizer] = weights
+    return found
 
 
 def alone(kind: str, scenes: Path, settings: TrainSettings) -> dict[str, torch.Tensor]:
@@ -86,21 +93,16 @@ def distance(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["solov2", "refiner"])
-def test_two_processes_train_as_one_that_takes_the_same_parts_bit_for_bit(
-    kind: str, scenes: Path, tmp_path: Path
-) -> None:
-    two = by_processes(2, kind, "adamw", scenes, tmp_path)
-    one = alone(kind, scenes, replace(TRAIN, accumulate=2))
-    assert all(torch.equal(value, two[name]) for name, value in one.items())
+def test_two_processes_train_as_one(scenes: Path, tmp_path: Path) -> None:
+    """As one that takes the same parts bit for bit; but for rounding as one that takes whole batches.
 
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["solov2", "refiner"])
-def test_two_processes_train_as_one_that_takes_whole_batches(kind: str, scenes: Path, tmp_path: Path) -> None:
-    """But for rounding, which AdamW makes steps of where a gradient is nothing but rounding; SGD does not."""
-    two = by_processes(2, kind, "sgd", scenes, tmp_path)
-    assert distance(alone(kind, scenes, SGD), two) < 1e-5
+    Of that rounding AdamW makes steps where a gradient is nothing else; SGD does not.
+    """
+    two = by_processes(2, scenes, tmp_path)
+    for kind in KINDS:
+        one = alone(kind, scenes, replace(TRAIN, accumulate=2))
+        assert all(torch.equal(value, two[kind, "adamw"][name]) for name, value in one.items()), kind
+        assert distance(alone(kind, scenes, SGD), two[kind, "sgd"]) < 1e-5, kind
 
 
 def test_parts_that_weigh_their_own_objects_alone_would_be_seen(
@@ -169,15 +171,14 @@ def test_norms_over_processes_need_a_gpu() -> None:
         set_norms(nn.BatchNorm2d(3), "sync")
 
 
-def main(kind: str, optimizer: str, scenes: str, out: str) -> Any:
+def main(scenes: str, out: str) -> None:
     """One of the processes."""
-    settings = SGD if optimizer == "sgd" else TRAIN
+    data = load_coco(Path(scenes))
     with distributed.joined():
-        model = trained(kind, load_coco(Path(scenes)), settings)
-        save_file(
-            {name: value.contiguous() for name, value in model.state_dict().items()},
-            f"{out}/{rank()}.safetensors",
-        )
+        for kind, (optimizer, settings) in product(KINDS, OPTIMIZERS.items()):
+            weights = trained(kind, data, settings).state_dict()
+            named = {name: value.contiguous() for name, value in weights.items()}
+            save_file(named, f"{out}/{kind}-{optimizer}-{rank()}.safetensors")
 
 
 if __name__ == "__main__":
