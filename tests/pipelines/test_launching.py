@@ -17,8 +17,12 @@ import pytest
 
 from pipelines import launching
 from pipelines.launching import TOLD, ended, tell
+from pipelines.params import load_params
 from pipelines.provenance import content_digest
 from pipelines.resuming import SHARE_VARIABLE
+from pipelines.stage import Stage
+from pipelines.stages.prepare import prepare
+from pipelines.stages.split import split
 
 ROOT = Path(__file__).parents[2]
 SMALLER = {
@@ -36,7 +40,7 @@ TEACHER = [sys.executable, "-m", "pipelines.stages.train", "teacher"]
 
 
 @pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def split_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose images are split, with two processes a training."""
     folder = tmp_path_factory.mktemp("project")
     shutil.copy(ROOT / "dvc.yaml", folder)
@@ -45,16 +49,16 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text, count = re.subn(old, new, text)
         assert count, old
     (folder / "params.yaml").write_text(text)
-    for stage in ("prepare", "split"):
-        subprocess.run(
-            [sys.executable, "-m", f"pipelines.stages.{stage}"], cwd=folder, env=environment(), check=True
-        )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for body in (prepare, split):
+            body(Stage(body.__name__, load_params()))
     return folder
 
 
 @pytest.fixture
-def project(split: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(split, tmp_path / "project"))
+def project(split_images: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(split_images, tmp_path / "project"))
 
 
 def environment() -> dict[str, str]:
