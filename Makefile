@@ -1,8 +1,7 @@
 # `make demo`: the whole pipeline on generated data. `make test`: the tests. Both make .venv first.
 PYTHON ?= python3
 VENV := .venv
-# Of 19,000 files of Python a quarter is ever imported: each is compiled when it is, and not all of them here.
-PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # Neither MLflow nor anything that asks this reports usage.
 export MLFLOW_DISABLE_TELEMETRY := true
