@@ -96,10 +96,10 @@ def make_data(images: int, times: int) -> None:
     scenes, held = shapes.generate(paths.PREPARED, n_train=images, n_val=HELD, size=SIDE)
     save_coco(held, paths.HOLDOUT)
     save_coco(replace(scenes, images=(), path=None), paths.DRAWN)
-    for out in (paths.STRONG, paths.PREPARED_VAL):
-        save_coco(replace(scenes, images=tuple(repeated(scenes, times)), path=None), out)
-    points = tuple(map(pointed, repeated(scenes, times)))
-    save_coco(replace(scenes, images=points, path=None), paths.POINTS)
+    many = replace(scenes, images=tuple(repeated(scenes, times)), path=None)
+    save_coco(many, paths.STRONG)
+    save_coco(many, paths.PREPARED_VAL)
+    save_coco(replace(many, images=tuple(map(pointed, many.images))), paths.POINTS)
     write_json(paths.LEDGER, {"totals": {"label_hours": 0.0, "full_label_hours": 0.0}})
 
 

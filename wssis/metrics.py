@@ -104,7 +104,7 @@ def ap_by_class(
 
     Raises:
         InputError: an object of the truth has no mask, or `backend` is not installed.
-        ValueError: the results of an image do not follow one another.
+        ValueError: the results of an image do not follow one another, or it is not of the truth.
     """
     if backend == "faster":
         evaluation = _faster(truth, results, max_detections)
@@ -138,24 +138,30 @@ def matched(truth: CocoData, results: Iterable[Mapping[str, Any]], max_detection
 
     Raises:
         InputError: an object of the truth has no mask.
-        ValueError: the results of an image do not follow one another.
+        ValueError: the results of an image do not follow one another, or it is not of the truth.
     """
     rows: dict[int, list[Any]] = {}  # by image: its matches, classes x areas
     with contextlib.redirect_stdout(io.StringIO()):
         for images, records in _groups(truth, results):
-            evaluation = COCOeval(_coco(images, _truth_records(images)), _coco(images, records), "segm")
-            evaluation.params.maxDets = sorted({1, 10, max_detections})
+            evaluation = _cocoeval(images, _truth_records(images), records, max_detections)
             evaluation.evaluate()
             ids = evaluation.params.imgIds
             for place, number in enumerate(ids):
                 rows[int(number)] = [_kept(item) for item in evaluation.evalImgs[place :: len(ids)]]
-        whole = COCOeval(_coco(truth, []), _coco(truth, []), "segm")
-    whole.params.maxDets = sorted({1, 10, max_detections})
+        whole = _cocoeval(truth, [], [], max_detections)
     whole.evalImgs = [
         item for column in zip(*(rows[i] for i in whole.params.imgIds), strict=True) for item in column
     ]
-    whole._paramsEval = copy.deepcopy(whole.params)
+    whole._paramsEval = copy.deepcopy(whole.params)  # as `evaluate` leaves it; `accumulate` goes by it
     return whole
+
+
+def _cocoeval(
+    truth: CocoData, objects: Iterable[Mapping[str, Any]], results: Iterable[Mapping[str, Any]], most: int
+) -> COCOeval:
+    evaluation = COCOeval(_coco(truth, objects), _coco(truth, results), "segm")
+    evaluation.params.maxDets = sorted({1, 10, most})
+    return evaluation
 
 
 def _groups(
