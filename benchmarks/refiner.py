@@ -20,7 +20,7 @@ from torch import Tensor
 import wssis.labeler
 from benchmarks.bench import Bench, main_of
 from benchmarks.scenes import CLASSES, SIDE, TINY_SIDE, ellipses, paper_refiner, preset, refiner_of, scene
-from wssis.crops import crop_windows, cut, cut_each, point_channels
+from wssis.crops import crop_windows, cut, cut_each, point_maps
 from wssis.labeler import crops_at_once, refine
 from wssis.models.refiner import Refiner
 
@@ -55,13 +55,12 @@ def one_by_one(refiner: Refiner, image: Tensor, objects: Objects) -> Tensor:
 @torch.inference_mode()
 def crops_alone(refiner: Refiner, image: Tensor, objects: Objects) -> None:
     """What is cut and drawn for the network, without it."""
-    masks, points, labels = objects
+    masks, points, _ = objects
     settings, rows = refiner.settings, torch.arange(len(points), device=points.device)
     for part in rows.split(crops_at_once(refiner, image)):
         inside = masks[part] > 0.5
         windows = crop_windows(inside, points[part], settings.scale, settings.smallest)
-        crop = (refiner.num_classes, settings.crop, settings.sigma)
-        point_channels(points, labels, part, windows, *crop)
+        point_maps(points, part, windows, settings.crop, settings.sigma)
         cut(image, windows, settings.crop)
         cut_each(inside, windows, settings.crop)
 

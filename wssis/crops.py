@@ -98,41 +98,31 @@ def gaussian_maps(points: Tensor, size: tuple[int, int], sigma: float) -> Tensor
     return line(points[..., 1], size[0])[..., :, None] * line(points[..., 0], size[1])[..., None, :]
 
 
-def point_channels(
-    points: Tensor,
-    labels: Tensor,
-    rows: Tensor,
-    windows: Tensor,
-    num_classes: int,
-    size: int,
-    sigma: float,
-) -> Tensor:
-    """What a crop is told of points: its own in the channel of its class, others in one more channel.
+def point_maps(points: Tensor, rows: Tensor, windows: Tensor, size: int, sigma: float) -> Tensor:
+    """What a crop is told of points: its own, and those of the nearest other objects.
 
     Args:
-        points: (M, 2) xy pixels of all objects of the image; labels: (M,) their classes.
+        points: (M, 2) xy pixels of all objects of the image.
         rows: (N,) which of the objects the crops are of.
         windows: (N, 4), one a crop.
-        num_classes: K.
         size: side of the crops in pixels.
         sigma: of the Gaussians, in pixels of the crop.
 
     Returns:
-        (N, K + 1, size, size) float32 in 0..1.
+        (N, 2, size, size) float32 in 0..1.
     """
     count = len(rows)
-    channels = torch.zeros((count, num_classes + 1, size, size), device=points.device)
+    maps = torch.zeros((count, 2, size, size), device=points.device)
     if not count:
-        return channels
+        return maps
     side = (windows[:, 2] - windows[:, 0])[:, None]
     own = (points[rows] - windows[:, :2]) / side * size - 0.5
-    crop = torch.arange(count, device=points.device)
-    channels[crop, labels[rows]] = gaussian_maps(own, (size, size), sigma)
+    maps[:, 0] = gaussian_maps(own, (size, size), sigma)
     nearest = min(NEIGHBOURS, len(points) - 1)
     if nearest:
         distance = torch.cdist(points[rows], points)
-        distance[crop, rows] = float("inf")
+        distance[torch.arange(count, device=points.device), rows] = float("inf")
         others = points[distance.topk(nearest, largest=False).indices]
         local = (others - windows[:, None, :2]) / side[:, None] * size - 0.5
-        channels[:, num_classes] = gaussian_maps(local, (size, size), sigma).amax(1)
-    return channels
+        maps[:, 1] = gaussian_maps(local, (size, size), sigma).amax(1)
+    return maps

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from wssis.crops import crop_windows, cut, cut_each, point_channels
+from wssis.crops import crop_windows, cut, cut_each, point_maps
 from wssis.data.transforms import resize_image, resize_points
 from wssis.instances import Instances
 from wssis.masks import mask_iou
@@ -24,8 +24,7 @@ VIEWS: dict[str, list[list[int]]] = {"none": [[]], "horizontal": [[], [3]], "all
 # Views agree on an object's middle and differ on its rim: their mean is low there. On shapes (seeds 0, 1) the
 # true outline lies at a mean of .3 to .4: rough IoU .747 on average at .35, .727 at .5.
 VIEW_LEVEL = 0.35
-# Of the refiner's input that a CPU holds at once, 16 MB: a crop of the paper, 32 of the default.
-CROP_VALUES = 1 << 22
+CROP_PIXELS = 1 << 17  # that a CPU refines at once: 32 crops of the default, 2 of the paper
 
 
 class Labeler:
@@ -181,8 +180,7 @@ def crops_at_once(refiner: Refiner, image: Tensor) -> int:
     """How many crops the refiner sees together: small ones gain from it, large ones only cost memory."""
     if image.device.type != "cpu":
         return CHUNK
-    one = refiner.settings.crop**2 * (5 + refiner.num_classes)  # RGB, rough mask, points of K + 1 kinds
-    return min(CHUNK, max(1, CROP_VALUES // one))
+    return min(CHUNK, max(1, CROP_PIXELS // refiner.settings.crop**2))
 
 
 def refine(
@@ -205,14 +203,13 @@ def refine(
     """
     settings = refiner.settings
     refined, windows = [], []
-    for rows in torch.arange(len(points), device=points.device).split(crops_at_once(refiner, image)):
+    count, numbers = crops_at_once(refiner, image), torch.arange(len(points), device=points.device)
+    for rows, kinds in zip(numbers.split(count), labels.cpu().split(count), strict=True):
         masks = probs(rows) > 0.5
         spans = crop_windows(masks, points[rows], settings.scale, settings.smallest)
-        channels = point_channels(
-            points, labels, rows, spans, refiner.num_classes, settings.crop, settings.sigma
-        )
-        pixels = cut(image, spans, settings.crop)
-        logits = refiner(pixels, cut_each(masks, spans, settings.crop), channels)
+        shown = point_maps(points, rows, spans, settings.crop, settings.sigma)
+        pixels, rough = cut(image, spans, settings.crop), cut_each(masks, spans, settings.crop)
+        logits = refiner(pixels, rough, shown, kinds.tolist())
         refined.append(levelled(logits.sigmoid(), settings.level))
         windows.append(spans)
     return torch.cat(refined), torch.cat(windows)

@@ -9,12 +9,12 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from wssis.crops import crop_windows, cut, cut_each, point_channels
+from wssis.crops import crop_windows, cut, cut_each, point_maps
 from wssis.data.coco import CocoData
-from wssis.data.dataset import ShuffledPositions
+from wssis.data.dataset import ShuffledPositions, batches
 from wssis.data.images import read_image
 from wssis.models.refiner import Refiner
 from wssis.objective import MeanOfParts
@@ -22,7 +22,7 @@ from wssis.resume import Resume
 from wssis.settings import RefinerSettings, TrainSettings
 from wssis.trainer import Progress, fit, naming_images
 
-Crops = tuple[Tensor, Tensor, Tensor, Tensor]  # images, rough, points, targets
+Crops = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # images, rough, points, targets, labels
 
 
 @dataclass(frozen=True)
@@ -110,24 +110,22 @@ def random_crops(sample: RoughImage, refiner: Refiner, crops: int, augment: floa
     low, high = (max(1.0, settings.scale + augment * (end - settings.scale)) for end in settings.scale_range)
     scale = low + (high - low) * torch.rand(len(picked))
     windows = crop_windows(sample.rough[picked], sample.points[picked], scale, settings.smallest)
-    channels = point_channels(
-        sample.points, sample.labels, picked, windows, refiner.num_classes, settings.crop, settings.sigma
-    )
+    shown = point_maps(sample.points, picked, windows, settings.crop, settings.sigma)
     images = cut(refiner.normalise(sample.image), windows, settings.crop)
     rough = cut_each(sample.rough[picked], windows, settings.crop)
     rough[torch.rand(len(picked)) < settings.hidden] = 0.5
     target = cut_each(sample.truth[picked], windows, settings.crop)
-    stack = torch.cat([images, rough[:, None], channels, target[:, None]], 1)
+    stack = torch.cat([images, rough[:, None], shown, target[:, None]], 1)
     stack = torch.rot90(stack, int(torch.randint(4, ())), (2, 3))
     if torch.rand(()) < 0.5:
         stack = stack.flip(3)
-    return stack[:, :3], stack[:, 3], stack[:, 4:-1], stack[:, -1]
+    return stack[:, :3], stack[:, 3], stack[:, 4:6], stack[:, 6], sample.labels[picked]
 
 
 def collate_crops(samples: list[Crops]) -> Crops:
     """One batch of the crops of several images."""
-    images, rough, points, target = (torch.cat(part) for part in zip(*samples, strict=True))
-    return images, rough, points, target
+    images, rough, points, target, labels = (torch.cat(part) for part in zip(*samples, strict=True))
+    return images, rough, points, target, labels
 
 
 def refiner_loss(model: nn.Module, batch: Crops, dice_share: float = 0.5) -> dict[str, Tensor]:
@@ -136,8 +134,9 @@ def refiner_loss(model: nn.Module, batch: Crops, dice_share: float = 0.5) -> dic
     With `dice_share` 0.5 the terms are as they are; 0 leaves twice the first alone, 1 twice the second.
     """
     device = next(model.parameters()).device
-    images, rough, points, target = (part.to(device, non_blocking=True) for part in batch)
-    logits = model(images, rough, points)
+    *maps, labels = batch
+    images, rough, points, target = (part.to(device, non_blocking=True) for part in maps)
+    logits = model(images, rough, points, labels.tolist())
     p = logits.sigmoid().flatten(1)
     t = target.flatten(1)
     dice = 1 - (2 * (p * t).sum(1) + 1) / ((p + t).sum(1) + 1)
@@ -187,7 +186,7 @@ def train_refiner(
     start = resume.step if resume is not None else 0
     per_batch = max(1, train.batch_size // crops)
     sampler = ShuffledPositions([1] * len(images), per_batch, train.iterations, seed, start, train.accumulate)
-    loader = DataLoader(images, batch_sampler=sampler, collate_fn=collate_crops, num_workers=train.workers)  # type: ignore[arg-type,var-annotated]
+    loader = batches(images, sampler, collate_crops, train.workers)
     loss = MeanOfParts(partial(refiner_loss, dice_share=dice_share), lambda crops: len(crops[0]))
     with naming_images(lambda step: [images.items[index][0].id for _, index in sampler.at(step - 1)]):
         result = fit(model, loader, loss, train, on_step, snapshots, on_snapshot, resume)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from wssis.crops import boxes_of, crop_windows, cut, cut_each, gaussian_maps, paste, point_channels
+from wssis.crops import boxes_of, crop_windows, cut, cut_each, gaussian_maps, paste, point_maps
 
 
 def square_mask(size: int = 64, x0: int = 20, y0: int = 10, side: int = 12) -> torch.Tensor:
@@ -71,32 +71,22 @@ def test_gaussians_match_the_reference(parity) -> None:
     )
 
 
-def test_points_class_zero_and_the_last_have_their_own_channel() -> None:
+def test_its_own_point_and_those_of_others_are_told_apart() -> None:
     points = torch.tensor([[8.0, 8.0], [24.0, 8.0]])
-    labels = torch.tensor([0, 2])
     windows = torch.tensor([[0.0, 0.0, 32.0, 32.0]] * 2)
-    channels = point_channels(points, labels, torch.arange(2), windows, 3, 32, 2.0)
-    assert channels.shape == (2, 4, 32, 32)
-    assert channels[0, 0, 8, 8] > 0.9
-    assert channels[0, 1:3].eq(0).all()
-    assert channels[1, 2, 8, 24] > 0.9
-    assert channels[0, 3, 8, 24] > 0.9  # the other object's point
-    assert channels[0, 3, 8, 8] == pytest.approx(0)
+    maps = point_maps(points, torch.arange(2), windows, 32, 2.0)
+    assert maps.shape == (2, 2, 32, 32)
+    for own, other, crop in (((8, 8), (8, 24), 0), ((8, 24), (8, 8), 1)):
+        assert maps[crop, 0][own] > 0.9
+        assert maps[crop, 0][other] == pytest.approx(0)
+        assert maps[crop, 1][other] > 0.9
+        assert maps[crop, 1][own] == pytest.approx(0)
 
 
 def test_no_object_and_one_object() -> None:
-    none = point_channels(
-        torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64), torch.arange(0), torch.zeros(0, 4), 2, 16, 2.0
-    )
-    assert none.shape == (0, 3, 16, 16)
+    none = point_maps(torch.zeros(0, 2), torch.arange(0), torch.zeros(0, 4), 16, 2.0)
+    assert none.shape == (0, 2, 16, 16)
     assert cut_each(torch.zeros((0, 9, 9), dtype=torch.bool), torch.zeros(0, 4), 16).shape == (0, 16, 16)
-    one = point_channels(
-        torch.tensor([[4.0, 4.0]]),
-        torch.tensor([0]),
-        torch.arange(1),
-        torch.tensor([[0.0, 0, 8, 8]]),
-        1,
-        16,
-        2.0,
-    )
+    window = torch.tensor([[0.0, 0, 8, 8]])
+    one = point_maps(torch.tensor([[4.0, 4.0]]), torch.arange(1), window, 16, 2.0)
     assert one[0, 1].eq(0).all()

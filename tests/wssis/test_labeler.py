@@ -91,12 +91,9 @@ def test_rules_can_be_tried_without_a_network(labeler: Labeler) -> None:
     assert torch.equal(decide(given, rules).masks, direct.masks)
 
 
-@pytest.mark.parametrize(
-    ("crop", "classes", "together"), [(256, 80, 1), (64, 4, 32), (128, 20, 10), (512, 80, 1)]
-)
-def test_large_crops_are_refined_one_at_a_time(crop: int, classes: int, together: int) -> None:
+@pytest.mark.parametrize(("crop", "together"), [(32, 32), (64, 32), (128, 8), (256, 2), (512, 1)])
+def test_large_crops_are_refined_few_at_a_time(crop: int, together: int) -> None:
     class Shown:
         settings = RefinerSettings(pretrained=False, crop=crop)
-        num_classes = classes
 
     assert crops_at_once(Shown(), torch.zeros(3, 8, 8)) == together  # type: ignore[arg-type]

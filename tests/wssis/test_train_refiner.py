@@ -74,16 +74,15 @@ def test_crops_belong_together(paint, refiner, change) -> None:
     samples = RefinerCrops(truth, [rough_of(truth, change)], refiner, crops=3, seed=0)
     orientations = set()
     for position in range(32):
-        images, rough, points, target = samples[(position, 0)]
+        images, rough, points, target, labels = samples[(position, 0)]
         assert images.shape == (3, 3, 32, 32)
         assert rough.shape == target.shape == (3, 32, 32)
-        assert points.shape == (3, 4, 32, 32)
-        for n in range(3):
-            own = points[n, :3].flatten(1).amax(1)
-            label = int(own.argmax())
-            assert (own > 0.5).sum() == 1  # its own point, in the channel of its class only
+        assert points.shape == (3, 2, 32, 32)
+        assert sorted(labels.tolist()) == sorted(label for label, _ in OBJECTS)
+        for n, label in enumerate(labels.tolist()):
+            assert points[n, 0].max() > 0.5
             inside, outside = target[n] > 0.95, target[n] < 0.05
-            assert inside.flatten()[points[n, label].argmax()]
+            assert inside.flatten()[points[n, 0].argmax()]
             if outside.any():
                 tint = images[n, label] - images[n].mean(0)
                 assert tint[inside].mean() > tint[outside].mean() + 0.3
@@ -114,8 +113,8 @@ def test_some_rough_masks_are_hidden_in_training(paint, refiner) -> None:
 def test_points_of_the_other_objects_are_told_apart(paint, refiner) -> None:
     truth = paint({"objects": [(0, (10, 10, 30, 30)), (0, (30, 10, 50, 30)), (1, (20, 30, 40, 50))]})
     samples = RefinerCrops(truth, [rough_of(truth, as_is)], refiner, crops=3, seed=0)
-    _, _, points, target = samples[(0, 0)]
-    others = points[:, 3]
+    _, _, points, target, _ = samples[(0, 0)]
+    others = points[:, 1]
     assert (others.flatten(1).amax(1) > 0.5).all()
     best = others.flatten(1).argmax(1)
     assert (target.flatten(1).gather(1, best[:, None]) < 0.5).all()
@@ -124,7 +123,7 @@ def test_points_of_the_other_objects_are_told_apart(paint, refiner) -> None:
 def test_masks_are_matched_by_id_and_not_by_place(paint, refiner) -> None:
     truth = paint({"objects": OBJECTS})
     rough = rough_of(truth, as_is, order=slice(None, None, -1))
-    _, given, _, target = RefinerCrops(truth, [rough], refiner, crops=3, seed=0)[(0, 0)]
+    _, given, _, target, _ = RefinerCrops(truth, [rough], refiner, crops=3, seed=0)[(0, 0)]
     assert torch.equal(given, target)
 
 
@@ -135,7 +134,7 @@ def test_a_rough_file_with_fewer_objects_or_images(paint, refiner) -> None:
     assert len(samples) == 2  # image 1 of the first, image 3 of the second: others have no rough object
     assert [len(samples[(0, i)][0]) for i in range(2)] == [2, 1]
     batch = collate_crops([samples[(0, 0)], samples[(1, 1)]])
-    assert [len(part) for part in batch] == [3, 3, 3, 3]
+    assert [len(part) for part in batch] == [3] * 5
     assert refiner_loss(refiner, batch)["dice"] > 0
 
 
@@ -190,8 +189,8 @@ def test_augment_0_changes_neither_colour_nor_scale(paint, refiner) -> None:
     def spread(augment: float) -> tuple[float, float]:
         samples = RefinerCrops(truth, [rough_of(truth, as_is)], refiner, 1, seed=0, augment=augment)
         crops = [samples[(position, 0)] for position in range(8)]
-        colours = torch.stack([images.mean() for images, _, _, _ in crops])
-        areas = torch.stack([target.sum() for _, _, _, target in crops])
+        colours = torch.stack([images.mean() for images, *_ in crops])
+        areas = torch.stack([target.sum() for *_, target, _ in crops])
         return float(colours.std() / colours.mean().abs()), float(areas.std() / areas.mean())
 
     assert max(spread(0.0)) < 1e-4

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -134,9 +135,16 @@ def training_loader(
 ) -> DataLoader[Batch]:
     """Batches of `images` for a whole training, see `ShuffledPositions`."""
     sampler = ShuffledPositions(repeats, batch_size, iterations, images.seed, start, accumulate)
+    return batches(images, sampler, collate, workers)
+
+
+def batches(
+    samples: Dataset[Any], sampler: ShuffledPositions, collate: Callable[[list[Any]], Any], workers: int
+) -> DataLoader[Any]:
+    """What the sampler asks for, collated; read ahead of need by `workers` processes, or by this one if 0."""
     return DataLoader(
-        images,  # type: ignore[arg-type]
-        batch_sampler=sampler,
+        samples,
+        batch_sampler=sampler,  # type: ignore[arg-type]
         num_workers=workers,
         collate_fn=collate,
         persistent_workers=workers > 0,

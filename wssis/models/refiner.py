@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wssis.models.backbone import Backbone
+from wssis.models.class_conv import ClassConv, with_class_conv
 from wssis.models.layers import conv_block
 from wssis.settings import RefinerSettings
 
@@ -32,7 +35,7 @@ class ASPP(nn.Module):
 
 
 class Refiner(nn.Module):
-    """U-Net over a timm encoder. Input channels: RGB, rough mask, K class points, other points.
+    """U-Net over a timm encoder, which sees RGB, rough mask, points of K classes and other points.
 
     Args:
         settings: see `RefinerSettings`.
@@ -45,7 +48,7 @@ class Refiner(nn.Module):
         self.encoder = Backbone(
             settings.backbone, settings.strides, settings.pretrained, settings.frozen_stages
         )
-        widen_first_conv(self.encoder.net, 2 + num_classes)
+        self._first = with_class_conv(self.encoder.net, num_classes)
         channels, width = self.encoder.channels, settings.width
         self.aspp = ASPP(channels[-1], width)
         self.decoder = nn.ModuleList(
@@ -56,19 +59,22 @@ class Refiner(nn.Module):
         self.out.bias = nn.Parameter(torch.zeros(1))
         self.trust = nn.Parameter(torch.tensor(2.0))
 
-    def forward(self, images: Tensor, rough: Tensor, points: Tensor) -> Tensor:
+    def forward(self, images: Tensor, rough: Tensor, points: Tensor, labels: Sequence[int]) -> Tensor:
         """Refined mask logits.
 
         Args:
             images: (N, 3, S, S) normalised RGB crops.
             rough: (N, S, S) rough masks in 0..1.
-            points: (N, K + 1, S, S), see `crops.point_channels`.
+            points: (N, 2, S, S) own and other points, see `crops.point_maps`.
+            labels: classes of the N objects.
 
         Returns:
             (N, S, S) float32 logits.
         """
         mask = rough[:, None] * 2 - 1
-        features = self.encoder(torch.cat([images, mask, points], 1))
+        first = self.encoder.net.get_submodule(self._first)
+        assert isinstance(first, ClassConv)
+        features = self.encoder(first.convolve(torch.cat([images, mask, points], 1), labels))
         x = self.aspp(features[-1])
         for step, skip in zip(self.decoder, reversed(features[:-1]), strict=True):
             x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
@@ -81,24 +87,3 @@ class Refiner(nn.Module):
         """uint8 (3, H, W) to float32 of the encoder's mean and deviation, on the image's own device."""
         mean, std = self.encoder.mean.to(image.device), self.encoder.std.to(image.device)
         return (image.float() - mean) / std
-
-
-def widen_first_conv(net: nn.Module, extra: int) -> None:
-    """Give the first convolution `extra` more input channels; the RGB weights stay what they were."""
-    name, first = next((n, m) for n, m in net.named_modules() if isinstance(m, nn.Conv2d))
-    wide = type(first)(
-        first.in_channels + extra,
-        first.out_channels,
-        first.kernel_size,  # type: ignore[arg-type]
-        first.stride,  # type: ignore[arg-type]
-        first.padding,  # type: ignore[arg-type]
-        bias=first.bias is not None,
-    )
-    with torch.no_grad():
-        wide.weight[:, :3] = first.weight
-        wide.weight[:, 3:] *= 0.5
-        if first.bias is not None and wide.bias is not None:
-            wide.bias.copy_(first.bias)
-    wide.weight.requires_grad_(first.weight.requires_grad)
-    parent, _, leaf = name.rpartition(".")
-    setattr(net.get_submodule(parent), leaf, wide)
