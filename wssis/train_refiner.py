@@ -30,7 +30,7 @@ class RoughImage:
     """Rough masks of one strong image, beside the true ones.
 
     Attributes:
-        image: uint8 (3, H, W).
+        image: float32 (3, H, W), normalised.
         labels, points: (N,), (N, 2) xy pixels.
         rough, truth: (N, H, W) bool.
     """
@@ -49,7 +49,8 @@ class RefinerCrops(Dataset[Crops]):
         truth: strong images with masks.
         rough: for each snapshot, annotations with the ids of `truth`, whose masks are rough and whose points
             are the prompts.
-        refiner: gives the mean and deviation of its encoder.
+        refiner: gives its settings, and the mean and deviation of its encoder. It is not kept: processes that
+            load crops cannot reach its GPU.
         crops: crops an image.
         seed: of all randomness.
         augment: strength of the random changes: of colour, and of the crops' scale.
@@ -72,7 +73,9 @@ class RefinerCrops(Dataset[Crops]):
             for record in truth.images
             if record.id in source and source[record.id].objects
         ]
-        self.refiner, self.crops, self.seed, self.augment = refiner, crops, seed, augment
+        self.settings = refiner.settings
+        self.mean, self.std = refiner.encoder.mean.cpu(), refiner.encoder.std.cpu()
+        self.crops, self.seed, self.augment = crops, seed, augment
         jitter = 0.3 * augment
         self.colour = v2.ColorJitter(jitter, jitter, jitter)
 
@@ -93,25 +96,23 @@ class RefinerCrops(Dataset[Crops]):
         rows = torch.tensor([row_of[int(i)] for i in rough.ids])
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed * 1_000_003 + position)
-            sample = RoughImage(
-                self.colour(image), rough.labels, rough.points, rough.masks, truth.masks[rows]
-            )
-            return random_crops(sample, self.refiner, self.crops, self.augment)
+            shown = (self.colour(image).float() - self.mean) / self.std
+            sample = RoughImage(shown, rough.labels, rough.points, rough.masks, truth.masks[rows])
+            return random_crops(sample, self.settings, self.crops, self.augment)
 
 
-def random_crops(sample: RoughImage, refiner: Refiner, crops: int, augment: float = 1.0) -> Crops:
+def random_crops(sample: RoughImage, settings: RefinerSettings, crops: int, augment: float = 1.0) -> Crops:
     """Crops of at most `crops` random objects: random scale, flips and quarter turns.
 
     With `augment` 0 every crop has the scale of prediction, with 1 that of `scale_range`, with 2 the range
     reaches twice as far.
     """
-    settings = refiner.settings
     picked = torch.randperm(len(sample.labels))[:crops]
     low, high = (max(1.0, settings.scale + augment * (end - settings.scale)) for end in settings.scale_range)
     scale = low + (high - low) * torch.rand(len(picked))
     windows = crop_windows(sample.rough[picked], sample.points[picked], scale, settings.smallest)
     shown = point_maps(sample.points, picked, windows, settings.crop, settings.sigma)
-    images = cut(refiner.normalise(sample.image), windows, settings.crop)
+    images = cut(sample.image, windows, settings.crop)
     rough = cut_each(sample.rough[picked], windows, settings.crop)
     rough[torch.rand(len(picked)) < settings.hidden] = 0.5
     target = cut_each(sample.truth[picked], windows, settings.crop)

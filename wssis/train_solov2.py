@@ -74,7 +74,7 @@ class SOLOv2Objective:
 
     Attributes:
         bf16: whether the network runs in bfloat16 where autocast lets it (losses never do); None: on a GPU
-            that has it, not on a CPU.
+            that has it and does not emulate it, not on a CPU.
     """
 
     bf16: bool | None = None
@@ -107,7 +107,9 @@ class SOLOv2Objective:
         assert isinstance(model, SOLOv2)
         images, targets = prepared
         inputs = model.preprocess(images)
-        bf16 = inputs.is_cuda and torch.cuda.is_bf16_supported() if self.bf16 is None else self.bf16
+        bf16 = self.bf16
+        if bf16 is None:
+            bf16 = inputs.is_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
         with torch.autocast(inputs.device.type, torch.bfloat16) if bf16 else nullcontext():
             raw = model(inputs)
         cells, pairs = counts

@@ -29,16 +29,17 @@ ROOT = Path(__file__).parents[2]
 STEPS = 20
 TRAIN = TrainSettings(iterations=STEPS, batch_size=5, warmup=2, norms="frozen")  # parts of 2 and 3
 SGD = replace(TRAIN, optimizer="sgd", learning_rate=0.001)
-KINDS = ("solov2", "refiner")
+REFINERS = {"refiner": RefinerSettings(crop=32), "direct": RefinerSettings(crop=32, residual=False)}
+KINDS = ("solov2", *REFINERS)
 OPTIMIZERS = {"adamw": TRAIN, "sgd": SGD}
 
 
 def trained(kind: str, data: CocoData, settings: TrainSettings) -> nn.Module:
     """Some steps on drawn scenes, whose images show 0 to 5 objects; the rough masks are the true ones."""
-    if kind == "refiner":
+    if kind in REFINERS:
         rough = [replace(data, images=tuple(map(clicked, data.images)))]
         many = replace(settings, batch_size=15)  # crops
-        return train_refiner(data, rough, RefinerSettings(crop=32), many, 0, crops=3)
+        return train_refiner(data, rough, REFINERS[kind], many, 0, crops=3)
     augment = AugmentSettings(crop=64)
     return train_solov2([data], SOLOv2Settings(), ResizeSettings(), augment, settings, 0).model
 

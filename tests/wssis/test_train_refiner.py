@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from wssis.data import rle
 from wssis.models.refiner import Refiner
@@ -146,6 +147,16 @@ def test_a_sample_depends_on_seed_position_and_image_alone(paint, refiner) -> No
     torch.manual_seed(2)
     assert all(torch.equal(a, b) for a, b in zip(first, samples[(3, 0)], strict=True))
     assert not torch.equal(first[0], samples[(4, 0)][0])
+
+
+def test_crops_hold_no_network(paint, refiner) -> None:
+    """A network may lie on a GPU, where a forked process that loads crops cannot reach."""
+    truth = paint({"objects": OBJECTS})
+    samples = RefinerCrops(truth, [rough_of(truth, as_is)], refiner, crops=2, seed=0)
+    modules = [value for value in vars(samples).values() if isinstance(value, nn.Module)]
+    assert not any([*module.parameters(), *module.buffers()] for module in modules)
+    assert samples.mean.device.type == samples.std.device.type == "cpu"
+    assert not any(isinstance(value, Refiner) for value in vars(samples).values())
 
 
 def test_one_seed_gives_one_refiner_bit_for_bit(paint) -> None:

@@ -13,10 +13,11 @@ from wssis.data.coco import CocoData, ImageRecord
 from wssis.data.images import read_image
 from wssis.data.patches import MaskPatches
 from wssis.data.transforms import TrainTransform
-from wssis.distributed import parts_of
+from wssis.distributed import parts_of, world
+from wssis.errors import InputError
 from wssis.instances import Instances
 
-KEEP_BYTES = 1 << 30  # decoded images and masks that a process keeps; small data sets fit whole
+KEEP_BYTES = 1 << 30  # decoded images and masks that a training's processes keep together
 
 Sample = tuple[Tensor, Instances, int]
 Batch = tuple[list[Tensor], list[Instances], list[int]]
@@ -37,7 +38,7 @@ class TrainingImages(Dataset[Sample]):
         ]
         self.transform, self.seed = transform, seed
         self._kept: dict[int, tuple[Tensor, MaskPatches]] = {}
-        self._room = KEEP_BYTES
+        self.room = KEEP_BYTES  # bytes that may still be kept
 
     def __len__(self) -> int:
         return len(self.items)
@@ -61,8 +62,8 @@ class TrainingImages(Dataset[Sample]):
             return self._kept[index]
         image_dir, record = self.items[index]
         found = (read_image(image_dir, record.file_name, record.size), MaskPatches.of(record))
-        self._room -= found[0].numel() + found[1].nbytes
-        if self._room > 0:
+        self.room -= found[0].numel() + found[1].nbytes
+        if self.room > 0:
             self._kept[index] = found
         return found
 
@@ -135,19 +136,57 @@ def training_loader(
 ) -> DataLoader[Batch]:
     """Batches of `images` for a whole training, see `ShuffledPositions`."""
     sampler = ShuffledPositions(repeats, batch_size, iterations, images.seed, start, accumulate)
+    images.room = KEEP_BYTES // (max(1, workers) * world())  # each process keeps images of its own
     return batches(images, sampler, collate, workers)
 
 
 def batches(
     samples: Dataset[Any], sampler: ShuffledPositions, collate: Callable[[list[Any]], Any], workers: int
 ) -> DataLoader[Any]:
-    """What the sampler asks for, collated; read ahead of need by `workers` processes, or by this one if 0."""
-    return DataLoader(
-        samples,
-        batch_sampler=sampler,  # type: ignore[arg-type]
+    """What the sampler asks for, collated; read ahead of need by `workers` processes, or by this one if 0.
+
+    An `InputError` of a sample is raised as it is, whichever process reads it.
+    """
+    return _Loader(
+        _Collated(samples, collate),
+        sampler=sampler,  # type: ignore[arg-type]
+        batch_size=None,  # the sampler's keys come as batches
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=_unchanged,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),  # so that a GPU fetches images while it works
         prefetch_factor=4 if workers else None,
     )
+
+
+class _Collated(Dataset[Any]):
+    """Whole batches by their keys; an `InputError` is handed over as a value.
+
+    Raised in a process of a DataLoader it would come back with a traceback for its message.
+    """
+
+    def __init__(self, samples: Dataset[Any], collate: Callable[[list[Any]], Any]) -> None:
+        self.samples, self.collate = samples, collate
+
+    def __getitem__(self, keys: list[tuple[int, int]]) -> Any:
+        try:
+            return self.collate([self.samples[key] for key in keys])
+        except InputError as error:
+            return error
+
+
+class _Loader(DataLoader[Any]):
+    """Raises the `InputError` that comes in place of a batch."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        return map(_raised, super().__iter__())  # no generator, which would begin to read too late
+
+
+def _raised(batch: Any) -> Any:
+    if isinstance(batch, InputError):
+        raise batch
+    return batch
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch

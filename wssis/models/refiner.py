@@ -58,6 +58,7 @@ class Refiner(nn.Module):
         self.out = nn.Conv2d(width // 2, 1, 1)
         self.out.bias = nn.Parameter(torch.zeros(1))
         self.trust = nn.Parameter(torch.tensor(2.0))
+        self.trust.requires_grad_(settings.residual)  # DDP waits for gradients of all that can have one
 
     def forward(self, images: Tensor, rough: Tensor, points: Tensor, labels: Sequence[int]) -> Tensor:
         """Refined mask logits.

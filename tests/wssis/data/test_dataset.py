@@ -120,6 +120,28 @@ def test_an_image_that_is_gone_is_named(paint, tmp_path) -> None:
         images[(0, 0)]
 
 
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_an_error_is_the_same_from_another_process(paint, tmp_path, start_method: str) -> None:
+    images = TrainingImages([paint({}, {})], TRANSFORM, 0)
+    (tmp_path / "2.png").unlink()
+    told = []
+    for workers in (0, 1):
+        loader = training_loader(images, [1, 1], 2, 1, workers)
+        loader.multiprocessing_context = start_method if workers else None
+        with pytest.raises(InputError) as caught:
+            next(iter(loader))
+        told.append((str(caught.value), vars(caught.value)))
+    assert told[0] == told[1]
+    assert told[0][1]["where"].endswith("2.png")
+
+
+def test_processes_share_the_room_for_images(images, monkeypatch) -> None:
+    monkeypatch.setattr(dataset, "world", lambda: 2)
+    for workers, parts in ((0, 2), (1, 2), (2, 4)):
+        training_loader(images, [1] * 4, 3, 4, workers)
+        assert images.room == dataset.KEEP_BYTES // parts
+
+
 def test_collate_keeps_sizes(images) -> None:
     pictures, instances, ids = collate([images[(0, 0)], images[(1, 1)]])
     assert ids == [1, 2]
