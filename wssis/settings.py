@@ -107,17 +107,13 @@ class RefinerSettings:
 
     def __post_init__(self) -> None:
         if self.crop < 16 or self.crop % max(self.strides):
-            raise ValueError(
-                f"crop must be at least 16 pixels and a multiple of the last stride {max(self.strides)}"
-            )
+            raise ValueError(f"crop must be at least 16 and a multiple of stride {max(self.strides)}")
         if not 1 <= self.scale_range[0] <= self.scale_range[1]:
             raise ValueError("scale_range must be [low, high] with 1 <= low <= high")
-        if self.passes < 1:
-            raise ValueError("passes must be at least 1")
         if not 0 <= self.hidden < 1 or not 0 < self.level < 1:
             raise ValueError("hidden must be at least 0 and less than 1, level between 0 and 1")
-        if self.scale < 1 or self.sigma <= 0 or self.smallest < 4:
-            raise ValueError("scale must be at least 1, sigma positive and smallest at least 4 pixels")
+        if self.scale < 1 or self.passes < 1 or self.sigma <= 0 or self.smallest < 4:
+            raise ValueError("scale and passes must be at least 1, sigma above 0, smallest at least 4 pixels")
 
 
 @dataclass(frozen=True)
@@ -175,10 +171,8 @@ class AugmentSettings:
     def __post_init__(self) -> None:
         if self.flips not in ("none", "horizontal", "all"):
             raise ValueError(f"flips must be none, horizontal or all, not {self.flips!r}")
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError("scale must be [low, high] with 0 < low <= high")
-        if self.crop < 0:
-            raise ValueError("crop must be 0 or more pixels")
+        if not 0 < self.scale[0] <= self.scale[1] or self.crop < 0:
+            raise ValueError("scale must be [low, high] with 0 < low <= high, crop 0 or more pixels")
 
 
 @dataclass(frozen=True)
@@ -267,6 +261,12 @@ class DecodeSettings:
     max_detections: int = 100
     nms: Literal["matrix", "linear", "mask"] = "matrix"
     sigma: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not all(0 <= t <= 1 for t in (self.score_threshold, self.mask_threshold, self.keep_threshold)):
+            raise ValueError("score_threshold, mask_threshold and keep_threshold must be between 0 and 1")
+        if self.pre_nms < 1 or self.max_detections < 1 or min(self.sigma, *self.area_strides, 0) < 0:
+            raise ValueError("pre_nms, max_detections must be at least 1, sigma and area_strides 0 or more")
 
 
 @dataclass(frozen=True)

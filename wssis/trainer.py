@@ -108,11 +108,7 @@ def fit(
     set_norms(model, settings.norms)
     optimizer = build_optimizer(model, settings)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, settings))
-    average = (
-        AveragedModel(model, multi_avg_fn=moving_average(settings.ema), use_buffers=True)
-        if settings.ema
-        else None
-    )
+    average = AveragedModel(model) if settings.ema else None
     wanted = {share: max(1, round(share * settings.iterations)) for share in snapshots}
     kept: dict[float, nn.Module] = {}
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -136,16 +132,16 @@ def fit(
         losses = summed(terms)
         if not math.isfinite(losses["loss"]):
             raise NonFiniteLoss(step, f"the loss is not finite ({not_finite_terms(losses)})")
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if not torch.isfinite(norm):
+            raise NonFiniteLoss(step, f"the gradient is not finite ({not_finite_groups(optimizer)})")
         if settings.clip:
-            norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-            if not torch.isfinite(norm):
-                raise NonFiniteLoss(step, f"the gradient is not finite ({not_finite_groups(optimizer)})")
             nn.utils.clip_grads_with_norm_(parameters, settings.clip, norm)
         learning_rate = float(scheduler.get_last_lr()[-1])
         optimizer.step()
         scheduler.step()
         if average is not None:
-            average.update_parameters(model)
+            update_average(average, model, settings.ema)
         for share in (share for share, when in wanted.items() if when == step):
             copy = finished(average.module if average is not None else model)
             if on_snapshot is None:
@@ -228,15 +224,24 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Op
     return torch.optim.AdamW(options, lr=settings.rate, fused=True)
 
 
-def moving_average(limit: float) -> Callable[[Any, Any, Any], None]:
-    """Exponential moving average that follows fast at first: decay min(limit, (1 + n) / (10 + n))."""
+@torch.no_grad()
+def update_average(average: AveragedModel, model: nn.Module, limit: float) -> None:
+    """Exponential moving average that follows fast at first: decay min(limit, (1 + n) / (10 + n)).
 
-    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Any) -> None:
-        done = int(count)
-        decay = min(limit, (1 + done) / (10 + done))
-        if averaged[0].is_floating_point():  # tensors come grouped by dtype
-            torch._foreach_lerp_(list(averaged), list(current), 1 - decay)
+    In place of `average.update_parameters`, which sends the count n to a GPU, where reading it waits for all
+    work of the step. The first weights are copied, integers always.
+    """
+    done = int(average.n_averaged)
+    decay = min(limit, (1 + done) / (10 + done))
+    tensors = ([*part.parameters(), *part.buffers()] for part in (average.module, model))
+    pairs = list(zip(*tensors, strict=True))
+    for floating in (True, False):
+        chosen = [pair for pair in pairs if pair[0].is_floating_point() == floating]
+        if not chosen:
+            continue
+        averaged, current = map(list, zip(*chosen, strict=True))
+        if floating and done:
+            torch._foreach_lerp_(averaged, current, 1 - decay)
         else:
-            torch._foreach_copy_(list(averaged), list(current))
-
-    return update
+            torch._foreach_copy_(averaged, current)
+    average.n_averaged += 1

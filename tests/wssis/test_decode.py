@@ -237,6 +237,23 @@ def test_decode_settings_do_what_they_say(make_scene):
         count(area_strides=PAPER.area_strides)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"score_threshold": -0.1},
+        {"mask_threshold": 50.0},
+        {"keep_threshold": float("nan")},
+        {"pre_nms": 0},
+        {"max_detections": -1},
+        {"sigma": -2.0},
+        {"area_strides": (8.0, -1.0)},
+    ],
+)
+def test_decode_settings_out_of_range_are_refused(change: dict) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        DecodeSettings(**change)
+
+
 def test_copies_are_dropped_and_other_classes_stay(make_scene):
     same = squares()[:1].expand(3, -1, -1)
     raw = make_scene(same, labels=[1, 1, 2], cells=[9, 64, 30], sure=[4.0, 5.0, 3.0])

@@ -1,13 +1,15 @@
 """The training loop: it learns, it repeats, it keeps snapshots, it stops on nonsense."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from wssis.settings import TrainSettings
-from wssis.trainer import NonFiniteLoss, Progress, fit, moving_average, rate
+from wssis.trainer import NonFiniteLoss, Progress, fit, rate, update_average
 
 SETTINGS = TrainSettings(iterations=60, batch_size=4, learning_rate=0.05, warmup=5, weight_decay=0.0)
 
@@ -65,6 +67,22 @@ def test_a_loss_that_is_not_finite_stops_the_training() -> None:
         fit(*problem(), broken, SETTINGS)
 
 
+@pytest.mark.parametrize("clip", [0.0, 10.0])
+def test_a_gradient_that_is_not_finite_stops_the_training(clip: float) -> None:
+    """The root's slope at 0 is infinite, times 0 no number; the loss is finite and the step not taken."""
+    model, batches = problem()
+    seen: list[int] = []
+
+    def broken(model: nn.Module, batch) -> dict[str, torch.Tensor]:
+        seen.append(len(seen))
+        square = loss(model, batch)["square"]
+        return {"square": square + ((0 * square).sqrt() if len(seen) == 3 else 0)}
+
+    with pytest.raises(NonFiniteLoss, match=r"the gradient is not finite .*at step 3"):
+        fit(model, batches, broken, replace(SETTINGS, clip=clip))
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
 def test_rates() -> None:
     """Linear warm-up; cosine ends at zero; steps fall to a tenth."""
     cosine = TrainSettings(iterations=100, warmup=10)
@@ -77,16 +95,22 @@ def test_rates() -> None:
 
 
 def test_average_follows_fast_at_first() -> None:
-    """decay = min(limit, (1 + n) / (10 + n)); integers are copied."""
-    update = moving_average(0.5)
-    averaged, current = [torch.zeros(1)], [torch.ones(1)]
-    update(averaged, current, torch.tensor(0))
-    assert averaged[0].item() == pytest.approx(0.9)
-    update(averaged, [torch.zeros(1)], torch.tensor(100))
-    assert averaged[0].item() == pytest.approx(0.45)
-    counts = [torch.tensor([1])]
-    update(counts, [torch.tensor([7])], torch.tensor(3))
-    assert counts[0].item() == 7
+    """decay = min(limit, (1 + n) / (10 + n)); the first weights and integers are copied."""
+    model = nn.BatchNorm1d(1)
+    average = AveragedModel(model)
+
+    def after(weight: float, count: int) -> float:
+        nn.init.constant_(model.weight, weight)
+        model.num_batches_tracked.fill_(count)
+        update_average(average, model, 0.5)
+        assert average.module.num_batches_tracked == count
+        return average.module.weight.item()
+
+    assert after(2.0, 7) == 2
+    assert after(0.0, 8) == pytest.approx(2 * 2 / 11)
+    assert average.n_averaged == 2
+    average.n_averaged.fill_(100)
+    assert after(0.0, 9) == pytest.approx(2 / 11)
 
 
 @pytest.mark.parametrize(
