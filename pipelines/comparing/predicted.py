@@ -4,11 +4,13 @@ The thresholds are chosen on the held-out strong images.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
+import torch
+
 from pipelines import paths
-from pipelines.comparing.thresholds import as_labels, chosen, judge, of_classes
+from pipelines.comparing.thresholds import Judged, as_labels, chosen, judge, of_classes
 from pipelines.labeling import each_image, left, packed, unpacked
 from pipelines.models import load_predictor
 from pipelines.stage import Stage, run
@@ -27,11 +29,8 @@ def predicted(stage: Stage) -> None:
     """Write thresholds and labels of both rows."""
     settings = stage.params.evaluate
     predictor, _ = load_predictor(paths.TEACHER, settings.decode, settings.batch_size, stage.device)
-    held = list(predictions(predictor, stage.load(paths.HOLDOUT), "holdout"))
-    thresholds = {
-        row: chosen(judge((only(found, record), record) for record, found in held))
-        for row, only in FILTERS.items()
-    }
+    held = judged(predictions(predictor, stage.load(paths.HOLDOUT), "holdout"))
+    thresholds = {row: chosen(held[row]) for row in FILTERS}
     points = stage.load(paths.POINTS)
     journal = stage.scratch.journal("label")  # of each image: for each row, its annotations
     numbers = {
@@ -56,6 +55,22 @@ def predictions(predictor: Predictor, data: CocoData, name: str) -> Iterator[tup
     """What the network finds on each image by itself."""
     for record, image, _ in each_image(data, name):
         yield record, predictor.predict([image])[0].to("cpu")
+
+
+def judged(found: Iterable[tuple[ImageRecord, Instances]]) -> dict[str, Judged]:
+    """Predictions beside the truth for each of `FILTERS`; masks of one image are in memory at a time."""
+    parts = {row: [judge(())] for row in FILTERS}
+    for record, objects in found:
+        for row, only in FILTERS.items():
+            parts[row].append(judge([(only(objects, record), record)]))
+    return {
+        row: Judged(
+            torch.cat([part.scores for part in own]),
+            torch.cat([part.hits for part in own]),
+            sum(part.objects for part in own),
+        )
+        for row, own in parts.items()
+    }
 
 
 if __name__ == "__main__":

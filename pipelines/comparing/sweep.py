@@ -7,8 +7,8 @@ import json
 import sys
 
 from pipelines import paths
-from pipelines.comparing.predicted import FILTERS, predictions
-from pipelines.comparing.thresholds import THRESHOLDS, judge
+from pipelines.comparing.predicted import judged, predictions
+from pipelines.comparing.thresholds import THRESHOLDS
 from pipelines.models import load_predictor
 from pipelines.stage import Stage, run
 from wssis.files import write_json
@@ -18,14 +18,14 @@ def sweep(stage: Stage) -> None:
     """Write shares by row and threshold, and the thresholds that were chosen."""
     settings = stage.params.evaluate
     predictor, _ = load_predictor(paths.TEACHER, settings.decode, settings.batch_size, stage.device)
-    found = list(predictions(predictor, stage.load(paths.PREPARED_VAL), "val"))
-    rows = {}
-    for row, only in FILTERS.items():
-        judged = judge((only(objects, record), record) for record, objects in found)
-        rows[row] = [
-            dict(zip(("threshold", "missed", "false"), (t, *judged.shares(t)), strict=True))
+    found = judged(predictions(predictor, stage.load(paths.PREPARED_VAL), "val"))
+    rows = {
+        row: [
+            dict(zip(("threshold", "missed", "false"), (t, *beside.shares(t)), strict=True))
             for t in THRESHOLDS
         ]
+        for row, beside in found.items()
+    }
     out = paths.dvc_workspace() / paths.COMPARE_MEASURED / paths.cell() / "thresholds.json"
     write_json(out, {"chosen": json.loads(paths.THRESHOLDS.read_text()), "val": rows}, indent=2)
 

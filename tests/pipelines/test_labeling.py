@@ -17,6 +17,7 @@ from pipelines.labeling import (
     worth,
 )
 from pipelines.models import load_predictor, load_solov2
+from pipelines.stages import train
 from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, load_coco, save_coco
 from wssis.instances import Instances
@@ -130,6 +131,27 @@ def test_predictions_of_a_data_set_are_coco_results(models: Path, images: Path) 
     assert {result["image_id"] for result in results} == {1, 2}
     assert {result["category_id"] for result in results} <= {3, 7}
     assert [category.id for category in categories] == [3, 7]
+
+
+def test_a_training_is_validated_on_the_same_results(
+    models: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group of images at a time, and none before it is asked for."""
+    from wssis.decode import DecodeSettings
+
+    low = DecodeSettings(score_threshold=0.0, keep_threshold=0.0, max_detections=2)
+    predictor, _ = load_predictor(models / "teacher", low)
+    data = data_set(images)
+    wanted = list(predicted_results(predictor, data, "predict"))
+    asked: list[int] = []
+    plain = predictor.predict_dataset
+    monkeypatch.setattr(train, "IMAGES", 1)
+    monkeypatch.setattr(predictor, "predict_dataset", lambda d: asked.append(len(d.images)) or plain(d))
+    found = train.predicted(predictor, data)
+    first = next(found)
+    assert asked == [1]
+    assert [first, *found] == wanted
+    assert asked == [1, 1]
 
 
 def test_a_rise_by_chance_keeps_the_rules() -> None:

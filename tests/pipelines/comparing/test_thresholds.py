@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pipelines.comparing import predicted
 from pipelines.comparing.thresholds import Judged, as_labels, chosen, judge, of_classes
 from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, ImageRecord
@@ -49,6 +50,23 @@ def test_a_threshold_trades_misses_for_false_masks() -> None:
     assert judged.at(0.95) == (0, 0, 3)
     assert judged.shares(0.5) == (pytest.approx(2 / 3), 0.5)
     assert judged.shares(0.95) == (1.0, 0.0)
+
+
+def test_one_pass_over_the_images_judges_all_rows() -> None:
+    """As all images together; `image_level` knows the classes of each."""
+    pairs = [
+        (truth((0, 0), (8, 0)), found((0, 0, 0.9), (8, 1, 0.3), (16, 0, 0.6))),
+        (truth((24, 1)), found()),
+        (truth(), found((0, 2, 0.7))),
+    ]
+    rows = predicted.judged(iter(pairs))
+    for row, only in predicted.FILTERS.items():
+        whole = judge((only(objects, record), record) for record, objects in pairs)
+        assert rows[row].scores.tolist() == whole.scores.tolist()
+        assert rows[row].hits.tolist() == whole.hits.tolist()
+        assert rows[row].objects == whole.objects == 3
+    assert [len(rows[row].scores) for row in predicted.FILTERS] == [4, 2]
+    assert predicted.judged(())["predicted"].shares(0.5) == (0.0, 0.0)
 
 
 def test_an_object_is_hit_once_and_by_its_class_only() -> None:
