@@ -46,5 +46,5 @@ bench: $(VENV)/.dev
 	python -m benchmarks.suite --out bench.json
 
 clean:
-	rm -rf .mypy_cache .pytest_cache .ruff_cache .scratch
+	rm -rf .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

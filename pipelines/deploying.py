@@ -16,6 +16,7 @@ from torchvision.transforms.v2 import functional as TF
 from pipelines import paths, registry
 from pipelines.commands import decode_in_force, image_set
 from pipelines.models import load_predictor
+from pipelines.outputs import check_own
 from wssis import __version__
 from wssis.data.coco import Category, CocoData, load_coco
 from wssis.data.images import read_image
@@ -48,6 +49,9 @@ def export_model(
             otherwise; nothing is written then.
     """
     target = Path(out or f"student{SUFFIX[kind]}")
+    check_own(out=target)
+    if target.is_dir():
+        raise InputError("expected a name for a file, found a folder", where=f"--out {target}")
     if target.suffix != SUFFIX[kind]:
         raise InputError(
             f"expected a file name that ends in {SUFFIX[kind]}, found {target.name}", where="--out"

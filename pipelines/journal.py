@@ -37,7 +37,7 @@ class Lines(Mapping[int, Any]):
         for line in file:
             try:
                 key, _ = json.loads(line) if line.endswith(b"\n") else (None, None)
-            except ValueError:
+            except (ValueError, TypeError):
                 break
             if key is None:
                 break

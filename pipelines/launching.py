@@ -23,6 +23,7 @@ from wssis.files import write_json
 
 TOLD = "WSSIS_TOLD"  # environment: the folder where each process says how it ended
 RESTARTS = 3
+STEP_S = 300  # that a process has to end its step and save, before the agent kills it
 
 
 def started() -> bool:
@@ -55,32 +56,37 @@ def launch(count: int) -> int:
     for left in reversed(range(RESTARTS + 1)):
         with TemporaryDirectory(prefix="wssis-") as folder:
             os.environ[TOLD] = folder
-            codes = run_agent(count)
+            codes, asked = run_agent(count, folder)
             said = [json.loads(path.read_text()) for path in sorted(Path(folder).glob("*.json"))]
         del os.environ[TOLD]
         killed = {number: -code for number, code in codes.items() if code < 0 and -code != signal.SIGTERM}
-        if not codes:
+        if not codes and not asked:
             return 0
         # Those that are left behind by one that was killed are asked to stop, too.
-        if not killed or any(one["code"] == 2 for one in said):
-            return ended(said)
+        if asked or not killed or any(one["code"] == 2 for one in said):
+            return ended(said, asked)
         number, how = next(iter(killed.items()))
         what = "all begin again from the last state" if left else "this was the last attempt"
         print(f"process {number} was ended by {signal.Signals(how).name}; {what}", file=sys.stderr)
     return 1
 
 
-def ended(said: list[dict[str, Any]]) -> int:
-    """The exit code of all; one says why: wrong input, else what asked them to stop, else a fault."""
-    for code in (2, 143, 130):
-        for one in said:
-            if one["code"] == code:
-                print(one["text"], file=sys.stderr)
-                return code
-    # Of faults the first is the cause; whoever waited for that process then fails as well.
-    first = min(said, key=lambda one: one["time"], default={"text": "a process ended without a word"})
+def ended(said: list[dict[str, Any]], asked: int = 0) -> int:
+    """The exit code of all; one says why.
+
+    Wrong input comes first. If a signal `asked` the parent to stop, those that saved say so; otherwise a
+    fault is the cause, and the others were asked to stop because of it.
+    """
+    none: dict[str, Any] = {"code": 1, "text": "a process ended without a word", "time": 0.0}
+    if asked:
+        what, code = ("interrupted", 130) if asked == signal.SIGINT else ("terminated", 143)
+        none = {"code": code, "text": f"wssis: {what}", "time": 0.0}
+    order = (2, 143, 130) if asked else (2, 1, 143, 130)
+    # Of alike ones the first is the cause; whoever waited for that process then fails as well.
+    found = [one for one in said if one["code"] in order]
+    first = min(found, key=lambda one: (order.index(one["code"]), one["time"]), default=none)
     print(first["text"], file=sys.stderr)
-    return 1
+    return int(first["code"])
 
 
 def check_gpus(count: int) -> None:
@@ -96,8 +102,12 @@ def check_gpus(count: int) -> None:
         )
 
 
-def run_agent(count: int) -> dict[int, int]:
-    """Run this very command in `count` processes; returns the exit codes of those that failed, by number."""
+def run_agent(count: int, folder: str) -> tuple[dict[int, int], int]:
+    """Run this very command in `count` processes; the agent's files go to `folder`.
+
+    Returns the exit codes of those that failed, by number, and the signal that asked all to stop, or 0.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -113,15 +123,17 @@ def run_agent(count: int) -> dict[int, int]:
         rdzv_endpoint="localhost:0",
         local_addr="localhost",
         max_restarts=0,
+        logs_specs=DefaultLogsSpecs(log_dir=folder),
+        shutdown_timeout=STEP_S,
     )
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         elastic_launch(config, sys.executable)(*sys.orig_argv[1:])
-        return {}
+        return {}, 0
     except ChildFailedError as error:
-        return {number: failure.exitcode for number, failure in error.failures.items()}
+        return {number: failure.exitcode for number, failure in error.failures.items()}, 0
     except SignalException as error:  # passed on to the processes, which saved their state
-        return {0: 128 + error.sigval}
+        return {}, int(error.sigval)
     finally:
         logging.disable(logging.NOTSET)
         for number, handler in handlers.items():

@@ -6,7 +6,6 @@ there, and queued experiments share one.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -16,12 +15,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from pipelines import paths
 from pipelines.journal import Journal
+from pipelines.locking import held, locked, taken
 from pipelines.params import Params, flatten
-from pipelines.provenance import dvc_process, process_id, stage_inputs, still_runs
+from pipelines.provenance import dvc_process, stage_inputs
 from pipelines.sharding import Shard
 from wssis.errors import InputError
 from wssis.files import write_json
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from wssis.resume import Resume
 
 QUEUED_DAYS = 7  # after which what a killed experiment left is removed
+DONE = "done.json"  # in a folder whose stage is done, until DVC has recorded it
 SHARDS_VARIABLE = "WSSIS_SHARDS"  # environment: a folder for all that shards leave, such as a shared one
 SHARE_VARIABLE = "WSSIS_SAVING_SHARE"  # environment: of a training's time that saving may take
 
@@ -54,7 +55,7 @@ class Scratch:
         """Id of the run in MLflow that goes on."""
         try:
             return str(json.loads((self.folder / "run.json").read_text())["run"]) if self.folder else None
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def keep_run(self, run_id: str | None) -> None:
@@ -70,11 +71,21 @@ class Scratch:
         others = sorted(self.shards.glob(f"{name}.*.jsonl")) if self.shards else []
         return Journal(self.folder and self.folder / f"{name}.jsonl", others)
 
+    def done(self) -> None:
+        """The stage is done: what it kept goes, where DVC started it as soon as DVC has recorded its outs.
+
+        DVC may be killed before, or find its disk full. Then it removes the outs and runs the stage again.
+        """
+        if self.folder and self.folder.exists() and dvc_process():
+            lock = lock_file()
+            state = {"lock": str(lock), "changed": changed(lock), "shards": str(self.shards or "")}
+            write_json(self.folder / DONE, state)
+        else:
+            self.clear()
+
     def clear(self) -> None:
-        """Remove all: the stage is done."""
-        for folder in (self.folder, self.shards):
-            if folder:
-                shutil.rmtree(folder, ignore_errors=True)
+        """Remove all."""
+        remove(self.folder, self.shards)
 
 
 @contextmanager
@@ -108,6 +119,8 @@ def open_scratch(
         return
     name = fingerprint(stage, params, sections, inputs)
     home = paths.project_root() / paths.SCRATCH / "stages"
+    if leads:
+        remove_recorded(home)
     queued = paths.in_queued_experiment()
     home = home / "queued" if queued else home
     home = home / paths.cell() / stage.replace(" ", "-")
@@ -120,6 +133,8 @@ def open_scratch(
     if lock is None and not queued:
         raise taken(stage, home / "lock")
     folder = home / name if lock else None
+    if folder:
+        (folder / DONE).unlink(missing_ok=True)
     for old in home.iterdir():
         if old.is_dir() and old != folder and (not queued or is_old(old)):
             shutil.rmtree(old, ignore_errors=True)
@@ -128,6 +143,38 @@ def open_scratch(
     finally:
         if lock:
             lock.close()
+
+
+def lock_file() -> Path:
+    """Where DVC records what the stage at work has written."""
+    listed = paths.COMPARE_YAML if paths.cell() else paths.DVC_YAML
+    return (paths.dvc_workspace() / listed).with_suffix(".lock")
+
+
+def changed(path: Path) -> int:
+    """When a file was last written, in nanoseconds; 0 if it is not there."""
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def remove_recorded(home: Path) -> None:
+    """Remove what stages kept that are done, if DVC has written its record since, as it does after each."""
+    for folder, _, files in os.walk(home):  # other processes may remove as well
+        if DONE not in files:
+            continue
+        try:
+            kept = json.loads(Path(folder, DONE).read_text())
+            if changed(Path(kept["lock"])) != kept["changed"]:
+                remove(Path(folder), Path(kept["shards"]) if kept["shards"] else None)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # another process was faster, or a kill left half a note
+
+
+def remove(folder: Path | None, shards: Path | None) -> None:
+    """Remove a stage's folder, and what shards left unless one of them is at work."""
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+    if shards and not any(held(path) for path in shards.glob("*.lock")):
+        shutil.rmtree(shards, ignore_errors=True)
 
 
 def shards_folder(stage: str, params: Params, sections: Sequence[str]) -> Path:
@@ -140,7 +187,14 @@ def shards_folder(stage: str, params: Params, sections: Sequence[str]) -> Path:
 @contextmanager
 def shard_scratch(stage: str, folder: Path, shard: Shard) -> Iterator[Scratch]:
     """The scratch of one shard, of no other process meanwhile."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot be made ({error.strerror})",
+            where=folder,
+            remedy=f"Mend {SHARDS_VARIABLE}, or mount the disk that it names",
+        ) from error
     path = folder / f"{shard}.lock"
     lock = locked(path)
     if lock is None:
@@ -156,49 +210,30 @@ def fingerprint(stage: str, params: Params, sections: Sequence[str], inputs: dic
     return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
-def locked(path: Path) -> IO[str] | None:
-    """The file, locked until it is closed or the process ends in whatever way; None if another has it.
-
-    A record lock is the process's own: workers that load data, and outlive a killed training by seconds,
-    do not inherit it.
-    """
-    file = open(path, "a+")  # noqa: SIM115 (open as long as the lock is held)
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        return None
-    dvc = dvc_process()
-    owner = {
-        "pid": os.getpid(),
-        "began": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "dvc": process_id(dvc) if dvc else None,
-    }
-    write_json(path.with_suffix(".json"), owner)
-    return file
-
-
-def taken(stage: str, lock: Path) -> InputError:
-    """Who has the lock, and what to do about it."""
-    try:
-        owner = json.loads(lock.with_suffix(".json").read_text())
-    except (OSError, ValueError):
-        owner = {}
-    pid, dvc = owner.get("pid", "unknown"), owner.get("dvc")
-    left_over = " and has outlived the dvc that started it" if dvc and not still_runs(dvc) else ""
-    return InputError(
-        "expected no other process at work on this stage here, "
-        f"found process {pid}, which began {owner.get('began', 'just now')}{left_over}",
-        where=f"stage {stage}",
-        remedy=f"Wait until it ends, or end it with `kill {pid}` (a training then saves its state), "
-        "and run again",
-    )
-
-
 def is_old(folder: Path) -> bool:
     """Whether nothing in it has changed for days."""
     changed = [path.stat().st_mtime for path in (folder, *folder.rglob("*"))]
     return time.time() - max(changed) > QUEUED_DAYS * 86400
+
+
+def saving_share(default: float) -> float:
+    """Of a training's time, what saving may take.
+
+    Raises:
+        InputError: the environment says something else than a number from 0.
+    """
+    given = os.environ.get(SHARE_VARIABLE, str(default))
+    try:
+        share = float(given)
+    except ValueError:
+        share = -1.0
+    if not share >= 0:
+        raise InputError(
+            f"expected a number from 0 (0.02 is 2 % of a training's time), found {given!r}",
+            where=f"the environment variable {SHARE_VARIABLE}",
+            remedy="Mend it, or unset it",
+        )
+    return share
 
 
 @contextmanager
@@ -214,10 +249,9 @@ def resumable(stage: Stage) -> Iterator[Resume | None]:
     if folder is None:
         yield None
         return
-    share = float(os.environ.get(SHARE_VARIABLE, SHARE))
     resume = Resume(
         folder / "training",
-        share,
+        saving_share(SHARE),
         stop=lambda: in_any(stopping.asked is not None),
         before_save=stage.tracker.flush,
         writes=rank() == 0,

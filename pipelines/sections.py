@@ -228,6 +228,19 @@ class Params(Section):
             raise ValueError(f"in the levels of teacher: {error}") from error
         return self
 
+    @model_validator(mode="after")
+    def _batches_can_be_shared_out(self) -> Params:
+        for name, train in self.trainings().items():
+            crops = self.refiner.crops if name == "refiner" else 1
+            images, parts = max(1, train.batch_size // crops), self.launcher.count * train.accumulate
+            if images < parts:
+                of = f" ({train.batch_size} crops, {crops} an image)" if crops > 1 else ""
+                raise ValueError(
+                    f"expected an image a batch of {name}.train for each of {parts} parts "
+                    f"(launcher.processes x {name}.train.accumulate), found {images}{of}"
+                )
+        return self
+
 
 class TunedRefiner(Section):
     """tuned/refiner.yaml: the section `refiner` as the stage tune_refiner found it."""

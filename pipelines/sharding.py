@@ -55,12 +55,14 @@ def run_shards(count: int) -> int:
     import torch
 
     gpus = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")  # those that the user leaves us, if any
+    names = [visible[place] if place < len(visible) and visible[0] else str(place) for place in range(gpus)]
     threads = str(max(1, (os.cpu_count() or 1) // count))
     processes: list[subprocess.Popen[bytes]] = []
     try:
         with Stopping():
             for place in range(count):
-                own = {"CUDA_VISIBLE_DEVICES": str(place % gpus)} if gpus else {}
+                own = {"CUDA_VISIBLE_DEVICES": names[place % gpus]} if gpus else {}
                 command = [sys.executable, *sys.orig_argv[1:], "--shard", f"{place + 1}/{count}"]
                 environment = {"OMP_NUM_THREADS": threads, **os.environ, **own}
                 processes.append(subprocess.Popen(command, cwd=paths.dvc_workspace(), env=environment))

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from wssis.data.coco import CocoData
 
 
+# What a disk or its owner refuses is no fault of ours.
+NOT_OURS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EFBIG, errno.ESTALE)
+
+
 class Led(Exception):
     """The part of this process in the work of several is done."""
 
@@ -134,7 +138,18 @@ def run(
     """
     if arguments is not None:
         return exit_code(lambda: _start_shards(name, body, sections, arguments))
+    if any(word.startswith("--shard") for word in sys.argv[1:]):
+        return exit_code(lambda: refuse_shard(name))
     return exit_code(lambda: _start(name, body, sections, goes_on, together))
+
+
+def refuse_shard(name: str) -> None:
+    """Tell that a stage's work is not shared out by images."""
+    raise InputError(
+        "expected no --shard: its work is one piece",
+        where=f"stage {name}",
+        remedy="Stages rough, pseudo and evaluate can be shared out; trainings by `launcher` in params.yaml",
+    )
 
 
 def _start_shards(
@@ -158,10 +173,12 @@ def _start(
     elif not launching.started():
         return launching.launch(params.launcher.count)
     else:
-        from wssis.distributed import joined, rank, totals
+        from wssis.distributed import in_any, joined, rank
 
         def met(stage: Stage) -> None:
-            totals([])  # nobody looks for a state before the first process has the lock
+            # Nobody looks for a state before the first process has the lock; if it has none, nobody does.
+            if not in_any(rank() == 0 and stage.scratch.folder is not None):
+                stage.scratch.folder = None
             body(stage)
 
         with joined(), suppress(Led):
@@ -181,11 +198,9 @@ def _run(
     shard: Shard | None = None,
 ) -> None:
     with open_scratch(name, params, sections, leads, shard) as scratch, Stopping() as stopping:
-        tracker = (
-            open_tracker(name, params, sections, scratch.run_id) if leads and not shard else NullTracker()
-        )
-        if goes_on:
-            scratch.keep_run(tracker.run_id)
+        keep = scratch.keep_run if goes_on else lambda run_id: None
+        opens = leads and not shard
+        tracker = open_tracker(name, params, sections, scratch.run_id, keep) if opens else NullTracker()
         try:
             body(Stage(name, params, tracker, scratch, stopping))
         except BaseException as error:
@@ -195,7 +210,7 @@ def _run(
                 raise gpu_is_full(name, error) from error
             raise
         tracker.close()
-        scratch.clear()
+        scratch.done()
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -236,9 +251,12 @@ def exit_code(work: Callable[[], int | None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
+        place = error.filename or "the disk"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            place = error.filename or "the disk"
             return tell(2, f"wssis: {place}: no space left. Free some and run again")
+        if error.errno in NOT_OURS:
+            remedy = "Check that it is there, who may write to it, and the limits of this process"
+            return tell(2, f"wssis: {place}: cannot be used ({error.strerror}). {remedy}")
         return tell(1, traceback.format_exc().rstrip())
     except Exception:
         return tell(1, traceback.format_exc().rstrip())

@@ -196,13 +196,19 @@ class MlflowTracker(NullTracker):
         try:
             call(*args, **kwargs)
         except Exception as error:
+            if "DataLoader worker" in str(error):  # torch tells of an ended process wherever we are
+                raise
             if not self._warned:
                 print(f"wssis: warning: MLflow's store does not take this run: {error}", file=sys.stderr)
             self._warned = True
 
 
 def open_tracker(
-    stage: str, params: Params, sections: tuple[str, ...], run_id: str | None = None
+    stage: str,
+    params: Params,
+    sections: tuple[str, ...],
+    run_id: str | None = None,
+    keep: Callable[[str], None] = lambda run_id: None,
 ) -> MlflowTracker:
     """Start a stage's run, below the run of the dvc process that it belongs to (or alone without one).
 
@@ -211,6 +217,7 @@ def open_tracker(
         params: of the whole pipeline.
         sections: those that the stage uses; they become the run's parameters.
         run_id: a killed run of this stage, params and inputs, which goes on if it is still there.
+        keep: is given the run's id as soon as there is one, so that a kill does not lose it.
 
     Raises:
         InputError: the store cannot be opened.
@@ -232,6 +239,7 @@ def open_tracker(
             run_id = take_over(client, earlier, tags)
         else:
             run_id = client.create_run(experiment, tags=tags, run_name=f"{stage} {cell}".strip()).info.run_id
+        keep(run_id)
     except InputError:
         raise
     except Exception as error:
@@ -241,7 +249,7 @@ def open_tracker(
             remedy="Move the file away and run again: a new store is made",
         ) from error
     tracker = MlflowTracker(client, run_id, parent_id, experiment, earlier is not None)
-    if earlier is None:
+    if earlier is None or not earlier.data.params:
         used = {name: value for s in sections for name, value in flatten(getattr(params, s), s).items()}
         tracker.params(used)
         log_inputs(client, run_id, dvc_inputs(stage))

@@ -43,10 +43,9 @@ def joined() -> Iterator[None]:
     if gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=PATIENCE)
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    yield
+    # After an error there is no parting: NCCL would wait for processes that wait for this one.
+    dist.destroy_process_group()
 
 
 def totals(values: Sequence[float]) -> list[float]:

@@ -97,10 +97,10 @@ class Resume:
         if self.step:
             tensors = self._load(self._state["tensors"])
             for name, part in parts.items():
-                part.load_state_dict(joined(self._state["parts"][name], tensors))
+                part.load_state_dict(put_together(self._state["parts"][name], tensors))
                 if isinstance(part, torch.optim.Optimizer):
                     lay_out_like_parameters(part)
-            restore_random(joined(self._state["random"], tensors))
+            restore_random(put_together(self._state["random"], tensors))
         else:
             # AdamW's two moments and an average are as large as the network.
             size = sum(t.nbytes for t in parts["model"].state_dict().values())
@@ -175,6 +175,8 @@ class Resume:
             return {}
         except (OSError, ValueError) as error:
             raise self._broken(STATE, error) from error
+        if not isinstance(state, dict):
+            raise self._broken(STATE, TypeError(f"a {type(state).__name__}"))
         return state if state.get("format") == FORMAT else {}
 
     def _load(self, name: str) -> dict[str, Tensor]:
@@ -215,17 +217,17 @@ def taken_apart(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     raise TypeError(f"{name}: a {type(value).__name__} cannot be saved")
 
 
-def joined(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+def put_together(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     """The way back of `taken_apart`; tensors are copies."""
     if isinstance(value, list):
-        return [joined(item, tensors) for item in value]
+        return [put_together(item, tensors) for item in value]
     if not isinstance(value, dict):
         return value
     if "tensor" in value:
         return tensors[value["tensor"]].clone()
     if "tuple" in value:
-        return tuple(joined(item, tensors) for item in value["tuple"])
-    return {key: joined(item, tensors) for key, item in value["dict"]}
+        return tuple(put_together(item, tensors) for item in value["tuple"])
+    return {key: put_together(item, tensors) for key, item in value["dict"]}
 
 
 def lay_out_like_parameters(optimizer: torch.optim.Optimizer) -> None:

@@ -1,9 +1,10 @@
 """teacher, student, strong_only: one training each, with other data and other settings."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -13,7 +14,7 @@ from pipelines.resuming import resumable
 from pipelines.stage import Stage, run
 from wssis.checkpoint import save_model
 from wssis.data.coco import CocoData
-from wssis.metrics import coco_ap
+from wssis.metrics import IMAGES, results_ap, to_coco_results
 from wssis.models.solov2 import SOLOv2
 from wssis.predictor import Predictor
 from wssis.settings import DecodeSettings, SOLOv2Settings, TrainSettings
@@ -125,9 +126,20 @@ def validate(stage: Stage, model: nn.Module, step: int) -> None:
     assert isinstance(model, SOLOv2)
     holdout = stage.load(paths.HOLDOUT)
     predictor = Predictor(model, stage.params.resize, DecodeSettings())
-    scores = coco_ap(holdout, predictor.predict_dataset(holdout))
+    scores = results_ap(holdout, predicted(predictor, holdout))
     stage.tracker.metrics({f"holdout/{name}": value for name, value in scores.items()}, step)
     stage.say(f"step {step}: AP on {len(holdout.images)} held-out images {scores['AP']:.3f}")
+
+
+def predicted(predictor: Predictor, data: CocoData) -> Iterator[dict[str, Any]]:
+    """COCO results of every image, predicted as they are asked for; masks of a few images are in memory.
+
+    As `pipelines.labeling.predicted_results`, whose module hangs on the refiner and on the rules for labels.
+    """
+    for start in range(0, len(data.images), IMAGES):
+        group = data.subset(record.id for record in data.images[start : start + IMAGES])
+        for number, found in predictor.predict_dataset(group).items():
+            yield from to_coco_results(found, number, data.categories)
 
 
 WORK = {
@@ -137,7 +149,8 @@ WORK = {
 }
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1] not in WORK:
-        sys.exit(f"usage: python -m pipelines.stages.train {'|'.join(WORK)}")
-    name = sys.argv[1]
+    name = next(iter(sys.argv[1:]), "")
+    if name not in WORK or (len(sys.argv) > 2 and not sys.argv[2].startswith("--shard")):
+        print(f"usage: python -m pipelines.stages.train {'|'.join(WORK)}", file=sys.stderr)
+        sys.exit(2)
     sys.exit(run(name, *WORK[name], together=True))

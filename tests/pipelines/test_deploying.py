@@ -14,7 +14,7 @@ import torch
 from torchvision.io import write_png
 from torchvision.transforms.v2 import functional as TF
 
-from pipelines import deploying
+from pipelines import deploying, outputs
 from pipelines.cli import main
 from pipelines.models import load_predictor
 from wssis import export
@@ -206,6 +206,11 @@ def test_what_is_refused(
     assert "ends in .pt2" in refused("--model", str(student), *pt2, "--out", "student.onnx")
     assert "--size 512 512" in refused("--model", str(student), "--torch-export")
     assert "found none" in refused("--model", str(student), "--torch-export", "--images", str(tmp_path))
+    (tmp_path / "a.pt2").mkdir()
+    assert "found a folder" in refused("--model", str(student), *pt2, "--out", "a.pt2")
+    (tmp_path / "a.pt2").rmdir()
+    monkeypatch.setattr(outputs, "stage_folders", lambda: [tmp_path / "models"])
+    assert "place of your own" in refused("--model", str(student), *pt2, "--out", "models/a.pt2")
     monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxscript" else object())
     missing = refused("--model", str(student), "--onnx", "--images", str(folder))
     assert "no onnxscript" in missing

@@ -146,8 +146,9 @@ def test_how_it_ended_goes_to_the_parent_where_there_is_one(
     ("codes", "code", "text"),
     [
         ((1, 2), 2, "of process 1"),  # the first lost its connection to the one that knows
-        ((130, 143), 143, "of process 1"),
         ((1, 1), 1, "of process 1"),  # the earlier one is the cause
+        ((1, 143), 1, "of process 0"),  # the second was asked to stop since the first had failed
+        ((143, 143), 143, "of process 1"),  # somebody asked one of them alone
         ((), 1, "a process ended without a word"),
     ],
 )
@@ -162,10 +163,17 @@ def test_one_code_and_one_line_for_all(
     assert capsys.readouterr().err == f"{text}\n"
 
 
+def test_a_signal_to_the_parent_is_what_ended_all(capsys: pytest.CaptureFixture[str]) -> None:
+    saved = [{"code": code, "text": f"saved {code}", "time": 0.0} for code in (1, 143)]
+    assert ended(saved, signal.SIGTERM) == 143
+    assert ended([], signal.SIGINT) == 130  # before any of them had a word for it
+    assert capsys.readouterr().err == "saved 143\nwssis: interrupted\n"
+
+
 def test_a_process_that_dies_again_and_again_is_given_up(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(launching, "run_agent", lambda count: {1: -signal.SIGKILL})
+    monkeypatch.setattr(launching, "run_agent", lambda *given: ({1: -signal.SIGKILL}, 0))
     assert launching.launch(2) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == launching.RESTARTS + 1

@@ -174,6 +174,20 @@ def test_levels_of_the_teacher_must_fit_the_model(tmp_path: Path) -> None:
         load_params(tmp_path / "params.yaml")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("processes: 1 ", "processes: 9 ", "teacher.train for each of 9 parts"),
+        ("processes: 1 ", "processes: 5 ", "refiner.train for each of 5 parts"),
+    ],
+)
+def test_each_process_needs_an_image_of_a_batch(tmp_path: Path, old: str, new: str, found: str) -> None:
+    text = SHIPPED.read_text().replace("kind: none ", "kind: torchrun ", 1)
+    (tmp_path / "params.yaml").write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError, match=found):
+        load_params(tmp_path / "params.yaml")
+
+
 def test_the_teachers_own_levels_replace_the_models(tmp_path: Path) -> None:
     params = load_params(SHIPPED.parent / "presets/coco-05p.yaml")
     assert params.teacher_model.grids != params.model.grids

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from torch import nn
 
-from pipelines import paths, tracking
+from pipelines import paths, resuming, tracking
 from pipelines.curves import TrainingLog
 from pipelines.params import load_params
 from pipelines.resuming import SHARE_VARIABLE, open_scratch, resumable
@@ -155,6 +156,46 @@ def test_alike_queued_experiments_run_side_by_side(project: Path, monkeypatch: p
         os.utime(path, (days, days))
     left_behind()
     assert not other.exists()
+
+
+def test_a_stage_that_is_done_keeps_its_state_until_dvc_has_recorded_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC may be killed, or find its disk full, before it has the outs: then it runs the stage again."""
+    monkeypatch.setattr(resuming, "dvc_process", psutil.Process)
+
+    def end_well() -> Path:
+        with open_scratch("teacher", PARAMS, ("seed",)) as scratch:
+            assert scratch.folder is not None
+            scratch.keep_run("a run")
+            scratch.done()
+            return scratch.folder
+
+    folder = end_well()
+    with open_scratch("student", PARAMS, ()):
+        assert folder.exists()
+    with open_scratch("teacher", PARAMS, ("seed",)) as scratch:
+        assert scratch.run_id == "a run"  # it goes on, and is killed now
+    (project / "dvc.lock").write_text("stages: {}")
+    with open_scratch("student", PARAMS, ()):
+        assert folder.exists()
+    assert end_well() == folder
+    (project / "dvc.lock").write_text("stages: {teacher: {}}")
+    os.utime(project / "dvc.lock", (1, 1))
+    with open_scratch("student", PARAMS, ()):
+        assert not folder.exists()
+    monkeypatch.setattr(resuming, "dvc_process", lambda: None)
+    assert not end_well().exists()  # nobody records what a person runs by hand
+
+
+@pytest.mark.parametrize("given", ["abc", "-1", "nan"])
+def test_the_share_of_saving_is_a_number(
+    given: str, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pipelines.stage.open_tracker", lambda *given: tracking.NullTracker())
+    monkeypatch.setenv(SHARE_VARIABLE, given)
+    assert teacher() == 2
+    assert f"{SHARE_VARIABLE}: expected a number from 0" in capsys.readouterr().err
 
 
 def training(stage: Stage, at: int, do: Callable[[], None]) -> None:

@@ -309,6 +309,39 @@ def test_a_shard_that_is_killed_is_named(
     assert "shard 2/2 was ended by SIGKILL" in capfd.readouterr().err
 
 
+def test_shards_have_the_gpus_that_the_user_leaves_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    script = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c", script])
+    for visible, shown in ((None, {"0", "1"}), ("2,MIG-a", {"2", "MIG-a"})):
+        if visible:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert run_shards(2) == 0
+        assert set(capfd.readouterr().out.split()) == shown
+
+
+def test_a_shard_at_work_keeps_its_files(whole: dict[str, dict[str, str]]) -> None:
+    """A stage that another machine has run meanwhile does not take them away from under it."""
+    assert call("pseudo", "1/2") == 0
+    (file,) = left_files("pseudo")
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(file.parent)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        assert holder.stdout.readline() == "has it\n"
+        assert call("pseudo") == 0
+        assert file.exists()
+        holder.stdin.close()
+
+
 def test_a_stage_that_is_asked_to_stop_ends_its_shards(tmp_path: Path) -> None:
     shutil.copy(ROOT / paths.PARAMS, tmp_path)
     # One write a line: both have the same pipe, and an unbuffered print makes two.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import paths
-from pipelines.stage import exit_code
+from pipelines.stage import exit_code, run
 from wssis.errors import InputError
 
 
@@ -30,11 +30,23 @@ def test_a_full_disk_is_input_and_others_are_faults(capsys: pytest.CaptureFixtur
     assert error.count("\n") == 1
     assert "out.json" in error
     assert "space" in error
+    assert raising(OSError(errno.EROFS, "Read-only file system", "models/a")) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("wssis: models/a: cannot be used (Read-only file system). ")
+    assert error.count("\n") == 1
     assert raising(OSError(errno.EIO, "I/O error")) == 1
     assert raising(ValueError("a fault")) == 1
     assert "Traceback" in capsys.readouterr().err
     assert raising(KeyboardInterrupt()) == 130
     assert exit_code(lambda: None) == 0
+
+
+def test_a_stage_of_one_piece_refuses_a_shard(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["refiner", "--shard", "1/2"])
+    assert run("refiner", lambda stage: pytest.fail("it works"), ()) == 2
+    assert "stage refiner: expected no --shard" in capsys.readouterr().err
 
 
 def test_a_queued_experiment_knows_its_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from wssis import train_refiner as refining
 from wssis.data.dataset import ShuffledPositions
 from wssis.errors import InputError
 from wssis.files import write_tensors
-from wssis.resume import Resume, TrainingStopped, joined, random_state, restore_random, taken_apart
+from wssis.resume import Resume, TrainingStopped, put_together, random_state, restore_random, taken_apart
 from wssis.settings import AugmentSettings, RefinerSettings, ResizeSettings, SOLOv2Settings, TrainSettings
 from wssis.train_refiner import train_refiner
 from wssis.train_solov2 import train_solov2
@@ -230,7 +230,7 @@ def test_random_numbers_of_every_kind_come_again() -> None:
     tensors: dict[str, torch.Tensor] = {}
     kept = json.dumps(taken_apart(random_state(), "random", tensors))
     first = (float(torch.rand(())), float(np.random.rand()), random.gauss(0, 1))
-    restore_random(joined(json.loads(kept), tensors))
+    restore_random(put_together(json.loads(kept), tensors))
     assert (float(torch.rand(())), float(np.random.rand()), random.gauss(0, 1)) == first
 
 
