@@ -225,6 +225,7 @@ def main_of(
 def _run(name: str, body: Callable[[Bench, argparse.Namespace], None], given: argparse.Namespace) -> None:
     if given.device == "cuda" and not torch.cuda.is_available():
         raise InputError("no GPU is at hand", where="--device cuda", remedy="Leave it away to use the CPU")
+    torch.backends.cudnn.allow_tf32 = False  # convolutions as exact as the products they are held against
     before = torch.get_num_threads()
     if given.threads:
         torch.set_num_threads(given.threads)

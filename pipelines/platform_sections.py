@@ -19,7 +19,9 @@ class Section(BaseModel):
 
 
 class Launcher(Section):
-    """How many processes work at a stage; its results are the same but for rounding, so nothing runs again.
+    """How many processes work at a stage; no stage runs again because of it.
+
+    Results are the same but for rounding with `norms: frozen`; else statistics are of other parts.
 
     Attributes:
         kind: none: one process; torchrun: several that train one network together (DDP over the machine's

@@ -229,6 +229,16 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _decoding_fits(self) -> Params:
+        given, levels = len(self.evaluate.decode.area_strides), len(self.model.ranges)
+        if given not in (0, levels):
+            raise ValueError(
+                f"expected none or {levels} of evaluate.decode.area_strides, one for each level of model, "
+                f"found {given}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _batches_can_be_shared_out(self) -> Params:
         for name, train in self.trainings().items():
             crops = self.refiner.crops if name == "refiner" else 1

@@ -84,7 +84,8 @@ def fit(
     """Train `model` on `batches` and return it with averaged weights.
 
     With several processes (`wssis.distributed`) each is given its own parts of the batches and ends with the
-    same weights; gradients are those of whole batches, whatever the parts.
+    same parameters; gradients are those of whole batches, whatever the parts. Running statistics of norms are
+    each process's own, unless `norms` says otherwise.
 
     Args:
         model: trained in place; a `backbone` or `encoder` in a parameter's name marks the slower group.

@@ -174,6 +174,13 @@ def test_levels_of_the_teacher_must_fit_the_model(tmp_path: Path) -> None:
         load_params(tmp_path / "params.yaml")
 
 
+def test_decoding_must_fit_the_levels(tmp_path: Path) -> None:
+    text = SHIPPED.read_text().replace("area_strides: []", "area_strides: [8, 8]", 1)
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"expected none or 3 of evaluate.*area_strides"):
+        load_params(tmp_path / "params.yaml")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "found"),
     [
