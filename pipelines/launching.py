@@ -45,14 +45,15 @@ def tell(code: int, text: str) -> int:
 def launch(count: int) -> int:
     """Run this command by `count` processes; returns the exit code of them all.
 
-    A process that is killed or crashes ends the others. All begin again, from the last state, at most
-    `RESTARTS` times.
+    A process that is killed or fails ends the others. All begin again, from the last state, at most
+    `RESTARTS` times; not if the same fault comes again, nor after wrong input or a signal to the parent.
 
     Raises:
         InputError: there are fewer GPUs than that.
     """
     check_gpus(count)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    before = ""
     for left in reversed(range(RESTARTS + 1)):
         with TemporaryDirectory(prefix="wssis-") as folder:
             os.environ[TOLD] = folder
@@ -62,12 +63,19 @@ def launch(count: int) -> int:
         killed = {number: -code for number, code in codes.items() if code < 0 and -code != signal.SIGTERM}
         if not codes and not asked:
             return 0
-        # Those that are left behind by one that was killed are asked to stop, too.
-        if asked or not killed or any(one["code"] == 2 for one in said):
+        if asked or any(one["code"] == 2 for one in said):
             return ended(said, asked)
-        number, how = next(iter(killed.items()))
+        if killed:  # those that are left behind fail, or are asked to stop, because of it
+            number, how = next(iter(killed.items()))
+            why = f"process {number} was ended by {signal.Signals(how).name}"
+        else:
+            faults = sorted((one for one in said if one["code"] == 1), key=lambda one: one["time"])
+            why = f"a process failed ({faults[0]['text'].splitlines()[-1]})" if faults else before
+            if why == before or not left:
+                return ended(said)
+            before = why
         what = "all begin again from the last state" if left else "this was the last attempt"
-        print(f"process {number} was ended by {signal.Signals(how).name}; {what}", file=sys.stderr)
+        print(f"{why}; {what}", file=sys.stderr)
     return 1
 
 

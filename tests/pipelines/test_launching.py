@@ -180,6 +180,40 @@ def test_a_process_that_dies_again_and_again_is_given_up(
     assert lines[-1] == "process 1 was ended by SIGKILL; this was the last attempt"
 
 
+@pytest.mark.parametrize(
+    ("faults", "runs", "code"),
+    [
+        (["NCCL error", ""], 2, 0),  # passing: the second attempt ends well
+        (["NCCL error", "NCCL error"], 2, 1),  # the same again is no accident
+        (["a", "b", "c", "d", "e"], launching.RESTARTS + 1, 1),
+    ],
+)
+def test_a_process_that_fails_begins_again_unless_the_fault_stays(
+    faults: list[str],
+    runs: int,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    left = iter(faults)
+
+    def agent(count: int, folder: str) -> tuple[dict[int, int], int]:
+        fault = next(left)
+        if not fault:
+            return {}, 0
+        said = {"code": 1, "text": f"Traceback\nRuntimeError: {fault}", "time": 1.0}
+        Path(folder, "0.json").write_text(json.dumps(said))
+        return {0: 1}, 0
+
+    monkeypatch.setattr(launching, "run_agent", agent)
+    assert launching.launch(2) == code
+    assert len(list(left)) == len(faults) - runs
+    errors = capsys.readouterr().err
+    expected = f"a process failed (RuntimeError: {faults[0]}); all begin again from the last state"
+    assert errors.splitlines()[0] == expected
+    assert errors.count("Traceback") == code
+
+
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
