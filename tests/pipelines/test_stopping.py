@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -21,6 +22,11 @@ def handles(pid: int, number: int) -> bool:
     return False
 
 
+def heeds_ctrl_c() -> None:
+    """Whoever runs the tests in the background has them ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux' /proc")
 @pytest.mark.parametrize(
     ("number", "code", "line"),
@@ -30,7 +36,14 @@ def test_a_stage_that_still_imports_leaves_with_a_line(
     number: signal.Signals, code: int, line: str, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "pipelines.stages.train", "teacher"]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as stage:
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heeds_ctrl_c,
+    ) as stage:
         while not handles(stage.pid, signal.SIGTERM):
             assert stage.poll() is None
             time.sleep(0.005)
