@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,23 @@ with shard_scratch("pseudo", Path(sys.argv[1]), Shard(1, 2)):
     print("has it", flush=True)
     sys.stdin.read()
 """
+
+
+@contextmanager
+def another_process(folder: Path) -> Iterator[int]:
+    """One that is at work on the first shard of two: its pid."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        assert holder.stdout.readline() == "has it\n"
+        yield holder.pid
+        holder.stdin.close()
 
 
 def test_the_shard_of_a_command_line() -> None:
@@ -267,23 +285,13 @@ def test_a_second_process_on_a_shard_is_told_who_works(
 ) -> None:
     assert call("pseudo", "1/2") == 0
     folder = left_files("pseudo")[0].parent
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "has it\n"
+    with another_process(folder) as pid:
         capsys.readouterr()
         assert call("pseudo", "1/2") == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1
-        assert f"found process {holder.pid}" in error
+        assert f"found process {pid}" in error
         assert call("pseudo", "2/2") == 0
-        assert holder.stdin is not None
-        holder.stdin.close()
     assert call("pseudo", "1/2") == 0
 
 
@@ -327,19 +335,9 @@ def test_a_shard_at_work_keeps_its_files(whole: dict[str, dict[str, str]]) -> No
     """A stage that another machine has run meanwhile does not take them away from under it."""
     assert call("pseudo", "1/2") == 0
     (file,) = left_files("pseudo")
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(file.parent)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdin is not None
-        assert holder.stdout.readline() == "has it\n"
+    with another_process(file.parent):
         assert call("pseudo") == 0
         assert file.exists()
-        holder.stdin.close()
 
 
 def test_a_stage_that_is_asked_to_stop_ends_its_shards(tmp_path: Path) -> None:
