@@ -19,7 +19,7 @@ from pipelines.models import load_solov2
 from pipelines.params import load_params, rules_in_force
 from pipelines.stage import Stage, exit_code
 from pipelines.stages.report import as_markdown
-from pipelines.stages.train import train
+from pipelines.stages.train import train_student
 from wssis.data.coco import CocoData
 from wssis.errors import InputError
 from wssis.files import write_json
@@ -29,16 +29,8 @@ from wssis.models.solov2 import SOLOv2
 from wssis.predictor import Predictor
 from wssis.rules import decide
 
-Sources = tuple[list[CocoData], list[int]]  # data sets, and how often a pass shows the images of each
 
-
-def student_sources(stage: Stage, weak: CocoData) -> Sources:
-    """What the stage student trains on, with `weak` in the place of the pseudo-labelled images."""
-    repeats = stage.params.student.strong_repeats
-    return [stage.load(paths.STRONG), stage.load(paths.HOLDOUT), weak], [repeats, repeats, 1]
-
-
-def rough(stage: Stage) -> Sources:
+def rough(stage: Stage) -> CocoData:
     """Weak images labelled as the stage pseudo would without a refiner."""
     rules = replace(rules_in_force(stage.params), refined_weight=0.0)
     teacher = load_solov2(paths.TEACHER, stage.device)
@@ -47,19 +39,18 @@ def rough(stage: Stage) -> Sources:
     images = [labelled(record, decide(given, rules)) for record, given in proposals(labeler, points, "rough")]
     weak = replace(points, images=tuple(images), path=None)
     stage.say(f"{points.num_objects} points, {weak.num_objects} masks")
-    return student_sources(stage, weak)
+    return weak
 
 
-def full(stage: Stage) -> Sources:
-    """All images with their true masks, each once a pass."""
+def full(stage: Stage) -> CocoData:
+    """Weak images with their true masks."""
     print(
         f"full: ATTENTION, this reads {paths.PREPARED_TRAIN}: true masks of the weak images, which no stage "
         "after split may see. It is an upper bound to compare with, never a model to use.",
         file=sys.stderr,
     )
-    everything = stage.load(paths.PREPARED_TRAIN)
-    parts = [stage.load(path) for path in (paths.STRONG, paths.HOLDOUT, paths.POINTS)]
-    return [everything.subset(image.id for image in part.images) for part in parts], [1, 1, 1]
+    weak = stage.load(paths.POINTS)
+    return stage.load(paths.PREPARED_TRAIN).subset(image.id for image in weak.images)
 
 
 VARIANTS = {"rough": rough, "full": full}
@@ -68,10 +59,8 @@ VARIANTS = {"rough": rough, "full": full}
 def measured(name: str) -> dict[str, float]:
     """Train a variant; its AP on `val` as the stage evaluate measures it."""
     stage = Stage(name, load_params())
-    settings, evaluate = stage.params.student.train, stage.params.evaluate
-    sources, repeats = VARIANTS[name](stage)
-    plot = paths.SCRATCH / "ablation" / f"{name}.csv"
-    model = train(stage, stage.params.model, sources, repeats, settings, plot).model
+    evaluate = stage.params.evaluate
+    model = train_student(stage, VARIANTS[name](stage), paths.SCRATCH / "ablation" / f"{name}.csv").model
     assert isinstance(model, SOLOv2)
     val = stage.load(paths.PREPARED_VAL)
     predictor = Predictor(model, stage.params.resize, evaluate.decode, evaluate.batch_size)

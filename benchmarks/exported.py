@@ -137,7 +137,8 @@ def run(options: argparse.Namespace) -> None:
     """Measure and print."""
     require_onnx()
     torch.set_num_threads(options.threads)
-    predictor, _ = load_predictor(registry.local_folder(options.model), decode_in_force())
+    folder = registry.local_folder(options.model)
+    predictor, _ = load_predictor(folder, decode_in_force(folder))
     sizes = [(height, width) for height, width in options.size or []]
     groups = by_size(options.annotations, options.images, options.count, sizes)
     result = measured(predictor, groups, options.rounds, options.threads)

@@ -26,7 +26,7 @@ from benchmarks.bench import Bench, main_of
 from benchmarks.scenes import CLASSES, ellipses, numbered_classes, record_of
 from wssis.data import rle
 from wssis.data.coco import CocoData
-from wssis.data.dataset import TrainingImages, training_loader
+from wssis.data.dataset import ShuffledPositions, TrainingImages, training_loader
 from wssis.data.images import read_image
 from wssis.data.transforms import TrainTransform
 from wssis.settings import AugmentSettings, ResizeSettings
@@ -55,7 +55,7 @@ def training_images(data: CocoData, crop: int) -> TrainingImages:
 def pass_over(images: TrainingImages, workers: int) -> int:
     """Load every image about once, in batches; returns how many were."""
     size, batch = len(images), min(BATCH, len(images))
-    loader = training_loader(images, [1] * size, batch, size // batch, workers)
+    loader = training_loader(images, ShuffledPositions(size, batch, size // batch, 0), workers)
     return sum(len(pictures) for pictures, _, _ in loader)
 
 

@@ -16,7 +16,7 @@ from benchmarks import maskrcnn
 from benchmarks.scenes import preset
 from pipelines.sections import Params
 from wssis.data.coco import CocoData, load_coco
-from wssis.data.dataset import TrainingImages, training_loader
+from wssis.data.dataset import ShuffledPositions, TrainingImages, training_loader
 from wssis.data.images import read_image
 from wssis.data.shapes import generate
 from wssis.data.transforms import TrainTransform
@@ -162,8 +162,8 @@ class Peer:
         resize = replace(self.params.resize, scale=self.params.resize.scale * self.scale)
         augment = replace(self.params.augment, crop=self.params.augment.crop * self.scale)
         images = TrainingImages([self.strong], TrainTransform(resize, augment), seed)
-        once = [1] * len(self.strong.images)
-        loader = training_loader(images, once, settings.batch_size, settings.iterations)
+        order = ShuffledPositions(len(images), settings.batch_size, settings.iterations, seed)
+        loader = training_loader(images, order)
         return fit(model, loader, maskrcnn.loss_of, settings, on_step).model
 
     def fresh(self, seed: int) -> nn.Module:

@@ -25,7 +25,6 @@ import torch
 import pipelines.labeling
 import wssis.labeler
 import wssis.train_solov2
-from benchmarks.ablation import student_sources
 from pipelines import paths
 from pipelines.models import load_labeler
 from pipelines.params import load_params, rules_in_force
@@ -115,7 +114,7 @@ def clock_for(stage: Stage, rest: str) -> Clock:
 def training_step(stage: Stage, steps: int, warm: int) -> dict[str, float]:
     """Milliseconds by part of a step of the student's training."""
     clock, params = clock_for(stage, "optimiser and EMA"), stage.params
-    sources, repeats = student_sources(stage, stage.load(paths.LABELS))
+    drawn = [stage.load(path) for path in (paths.STRONG, paths.HOLDOUT)]
     loader = wssis.train_solov2.training_loader
     places = (
         (SOLOv2, "preprocess", "preprocess"),
@@ -128,17 +127,20 @@ def training_step(stage: Stage, steps: int, warm: int) -> dict[str, float]:
         (wssis.train_solov2, "solov2_loss", "loss"),
         (torch.Tensor, "backward", "backward"),
     )
-    data = patch.object(wssis.train_solov2, "training_loader", lambda *a: clock.each("data", loader(*a)))
+    data = patch.object(
+        wssis.train_solov2, "training_loader", lambda *a, **k: clock.each("data", loader(*a, **k))
+    )
     with data, clock.on(*places):
         wssis.train_solov2.train_solov2(
-            sources,
+            drawn,
             params.model,
             params.resize,
             params.augment,
             replace(params.student.train, iterations=2 + warm + steps),
             params.seed,
-            repeats,
-            lambda progress: clock.lap(),
+            guessed=[stage.load(paths.LABELS)],
+            drawn_share=params.student.drawn_share,
+            on_step=lambda progress: clock.lap(),
             device=stage.device,
         )
     # In the first the network was made; in the last no targets are, for there is no batch to come.

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from wssis.data.coco import Category
-from wssis.data.images import decode_image
+from wssis.data.images import MAX_PIXELS, decode_image, decoded_size
 from wssis.errors import InputError
 from wssis.labeler import Labeler
 from wssis.metrics import to_coco_results
-from wssis.predictor import Predictor
+from wssis.predictor import Predictor, check_pixels
+from wssis.settings import ResizeSettings
 
 Row = dict[str, Any]
 Results = list[dict[str, Any]]
@@ -23,18 +24,24 @@ class Model(Protocol):
 
     kind: str
     categories: tuple[Category, ...]
+    resize: ResizeSettings
 
     def answer(self, row: Row, number: int) -> Results:
         """COCO results of a row; `image_id` is its number in the request."""
 
 
 class Student:
-    """Images to instances: a row's `image` (bytes of an image file) to COCO results, best score first."""
+    """Images to instances: a row's `image` (bytes of an image file) to COCO results, best score first.
+
+    Args:
+        predictor: leaves out what is below its own score.
+        categories: of its labels.
+    """
 
     kind = "student"
 
     def __init__(self, predictor: Predictor, categories: tuple[Category, ...]) -> None:
-        self.predictor, self.categories = predictor, categories
+        self.predictor, self.categories, self.resize = predictor, categories, predictor.resize
 
     def answer(self, row: Row, number: int) -> Results:
         """COCO results of a row.
@@ -42,7 +49,7 @@ class Student:
         Raises:
             InputError: its image cannot be read.
         """
-        [found] = self.predictor.predict([decode_image(row["image"], place(number, "image"))])
+        [found] = self.predictor.predict([picture(row, number, self.resize)])
         return to_coco_results(found, number, self.categories)
 
 
@@ -57,7 +64,7 @@ class PointLabeler:
     kind = "labeler"
 
     def __init__(self, labeler: Labeler, categories: tuple[Category, ...]) -> None:
-        self.labeler, self.categories = labeler, categories
+        self.labeler, self.categories, self.resize = labeler, categories, labeler.resize
         self.labels = {category.name: n for n, category in enumerate(categories)}
 
     def answer(self, row: Row, number: int) -> Results:
@@ -66,7 +73,7 @@ class PointLabeler:
         Raises:
             InputError: its image cannot be read, or a point is outside of it or of an unknown class.
         """
-        image = decode_image(row["image"], place(number, "image"))
+        image = picture(row, number, self.resize)
         points = [
             self.checked(point, image, place(number, f"point {n}")) for n, point in enumerate(row["points"])
         ]
@@ -98,6 +105,17 @@ class PointLabeler:
                 f"expected one of {', '.join(self.labels)}, found class {name[:40]!r}", where=where
             )
         return x, y, self.labels[name]
+
+
+def picture(row: Row, number: int, resize: ResizeSettings) -> Tensor:
+    """The image of a row, uint8 (3, H, W).
+
+    Raises:
+        InputError: it cannot be read, or its network input would be too large (found before decoding).
+    """
+    where = place(number, "image")
+    check_pixels(decoded_size(row["image"], where), resize, MAX_PIXELS, where)
+    return decode_image(row["image"], where)
 
 
 def place(number: int, part: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from pipelines import paths, registry
+from pipelines.decode_file import own_decode
 from pipelines.labeling import each_image, labelled, predicted_results
 from pipelines.models import load_labeler, load_labeler_folder, load_predictor
 from pipelines.params import load_sections, rules_in_force
@@ -18,31 +19,51 @@ from pipelines.pictures import save_picture
 from pipelines.wording import many
 from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, load_coco, save_coco
-from wssis.data.images import check_image
+from wssis.data.images import MAX_PIXELS, check_image
 from wssis.data.points import read_points
 from wssis.draw import draw_instances
 from wssis.errors import InputError
 from wssis.files import write_json
 from wssis.labeler import Labeler
 from wssis.metrics import Backend, results_ap
+from wssis.predictor import check_pixels
 from wssis.settings import DecodeSettings, PseudoRules
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".jp2"}
 
 
-def predict_images(images: Sequence[str], model: str, points: str | None, out: str, draw: str | None) -> None:
+def predict_images(
+    images: Sequence[str],
+    model: str,
+    points: str | None,
+    out: str,
+    draw: str | None,
+    score: float | None = None,
+) -> None:
     """Write COCO JSON of a model's instances, or of a labeler's masks for `points`, in `images`.
+
+    Args:
+        score: least score of an instance; None: the model's own.
 
     Raises:
         InputError: images, points or model cannot be used; nothing is written then.
     """
     folder = registry.local_folder(model)
     if points is None:
-        predictor, categories = load_predictor(folder, decode_in_force(), device=device())
-        data = image_set(images, categories)
+        thresholds = decode_in_force(folder)
+        predictor, categories = load_predictor(folder, thresholds, device=device(), score=score)
+        data, resize = image_set(images, categories), predictor.resize
+    elif score is not None:
+        raise InputError(
+            "expected no --points: every point gets its mask",
+            where=f"--score {score:g}",
+            remedy="Leave one of the two out",
+        )
     else:
         labeler, categories = open_labeler(folder)
-        data = with_points(image_set(images, categories), Path(points))
+        data, resize = with_points(image_set(images, categories), Path(points)), labeler.resize
+    for record in data.images:
+        check_pixels(record.size, resize, MAX_PIXELS, Path(data.image_dir) / record.file_name)
     done: list[ImageRecord] = []
     first = 1
     for record, image, (xy, labels, ids) in each_image(data, "predict"):
@@ -64,7 +85,19 @@ def predict_images(images: Sequence[str], model: str, points: str | None, out: s
             name = Path(record.file_name).with_suffix(".png").as_posix().replace("/", "__")
             save_picture(draw_instances(image, instances, data.class_names), Path(draw) / name)
     save_coco(replace(data, images=tuple(done)), out)
-    print(f"{out}: {many(sum(len(r.annotations) for r in done), 'instance')} in {many(len(done), 'image')}")
+    total = sum(len(record.annotations) for record in done)
+    line = f"{out}: {many(total, 'instance')} in {many(len(done), 'image')}"
+    if points is None:
+        line += f" {shown_from(predictor.score)}"
+        if predictor.left_out:
+            kept = f"{total:,} of {total + predictor.left_out:,} kept"
+            line += f"; {kept} (evaluate.decode.max_detections)"
+    print(line)
+
+
+def shown_from(score: float) -> str:
+    """From which score instances are given, for a person."""
+    return f"with a score of at least {score:.2g} (--score 0 gives all)" if score else "of any score"
 
 
 def evaluate_model(model: str, images: str, annotations: str, out: str) -> None:
@@ -73,8 +106,8 @@ def evaluate_model(model: str, images: str, annotations: str, out: str) -> None:
     Raises:
         InputError: model or data cannot be used, or the classes are not the model's.
     """
-    decode = decode_in_force()
-    predictor, categories = load_predictor(registry.local_folder(model), decode, device=device())
+    folder = registry.local_folder(model)
+    predictor, categories = load_predictor(folder, decode_in_force(folder), device=device())
     data = load_coco(annotations, images)
     names = tuple(category.name for category in categories)
     if data.class_names != names:
@@ -110,9 +143,15 @@ def backend_in_force() -> Backend:
     return load_sections("evaluate").evaluate.backend if paths.PARAMS.exists() else "pycocotools"
 
 
-def decode_in_force() -> DecodeSettings | None:
-    """Thresholds of the project whose folder this is; a registered model has its own."""
-    return load_sections("evaluate").evaluate.decode if paths.PARAMS.exists() else None
+def decode_in_force(folder: Path) -> DecodeSettings | None:
+    """Thresholds for a model: those of params.yaml, where the model is this project's or has none of its own.
+
+    None: the model's own, or the defaults. A registered version keeps those that it was registered with.
+    """
+    here = folder.resolve().is_relative_to(paths.STUDENT.parent.resolve())
+    if paths.PARAMS.exists() and (here or own_decode(folder)[0] is None):
+        return load_sections("evaluate").evaluate.decode
+    return None
 
 
 def device() -> str:

@@ -59,7 +59,7 @@ def export_model(
     if kind == "onnx":
         require_onnx()
     folder = registry.local_folder(model)
-    predictor, categories = load_predictor(folder, decode_in_force())
+    predictor, categories = load_predictor(folder, decode_in_force(folder))
     size, tried = trial_images(images, size, categories)
     network = Deployable(predictor, size)
     print(f"export: network and decoding for images of {size[0]} x {size[1]} px (height x width)", flush=True)

@@ -12,7 +12,7 @@ class Limits:
     Attributes:
         mib: of its body.
         images: in it.
-        megapixels: of an image, found before it is decoded.
+        megapixels: of an image, or of the network's padded input (`counted_pixels`), before it is decoded.
         points: in it; in an image of over a megapixel each counts for as many as it has, since every point
             gets a mask of the image's size.
         seconds: until it is answered, waiting included.
@@ -30,3 +30,8 @@ class Limits:
     def body(self) -> int:
         """Bytes of a body, at most."""
         return int(self.mib * 2**20)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of an image, at most."""
+        return int(self.megapixels * 1e6)

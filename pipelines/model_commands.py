@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pipelines.limits import Limits
-from pipelines.option_types import Commands, port, positive
+from pipelines.option_types import Commands, port, positive, share
 
 MODEL_HELP = "a folder such as models/student, or a registered model such as models:/wssis-student@candidate"
 
@@ -22,6 +22,7 @@ def add_commands(commands: Commands) -> None:
     command.add_argument("--points", metavar="FILE", help="one mask for each of these points (.csv, .json)")
     command.add_argument("--out", metavar="JSON", required=True, help="COCO JSON to write")
     command.add_argument("--draw", metavar="DIR", help="also draw the instances, a PNG an image")
+    add_score(command)
     command.set_defaults(run=predict)
 
     command = commands.add_parser("evaluate", help="mask AP of a model on images with COCO annotations")
@@ -82,6 +83,16 @@ def add_commands(commands: Commands) -> None:
     add_serve(commands.add_parser("serve", help="answer images over HTTP with a student or a labeler"))
 
 
+def add_score(command: argparse.ArgumentParser) -> None:
+    """The option `--score` of commands that show what a student finds."""
+    command.add_argument(
+        "--score",
+        metavar="X",
+        type=share,
+        help="least score of an instance, 0 to 1; 0: all; default: what the pipeline chose for the model",
+    )
+
+
 def add_serve(command: argparse.ArgumentParser) -> None:
     """The options of `wssis serve`."""
     command.add_argument("--model", required=True, help=f"{MODEL_HELP}; or the folder models, or the labeler")
@@ -97,6 +108,7 @@ def add_serve(command: argparse.ArgumentParser) -> None:
         default = getattr(Limits, name)
         words = f"{text}; default {default:g}"
         command.add_argument(f"--max-{name}", type=positive(kind), metavar="N", default=default, help=words)
+    add_score(command)
     command.set_defaults(run=serve)
 
 
@@ -104,7 +116,7 @@ def predict(options: argparse.Namespace) -> None:
     """Write instances of images as COCO JSON."""
     from pipelines.commands import predict_images
 
-    predict_images(options.images, options.model, options.points, options.out, options.draw)
+    predict_images(options.images, options.model, options.points, options.out, options.draw, options.score)
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -157,4 +169,4 @@ def serve(options: argparse.Namespace) -> None:
 
     names = ("images", "megapixels", "mib", "points", "seconds")
     limits = Limits(**{name: getattr(options, f"max_{name}") for name in names})
-    serve_model(options.model, options.host, options.port, limits)
+    serve_model(options.model, options.host, options.port, limits, options.score)

@@ -1,7 +1,7 @@
 """Saved networks as predictors and labelers: what stages, commands and served models load.
 
-A predictor is a folder with a SOLOv2 and, where it was registered, its `decode.json`; a labeler is one
-with `teacher/`, `refiner/` and `rules.json`.
+A predictor is a folder with a SOLOv2 and, once the stage evaluate has chosen its score, `decode.json`; a
+labeler is one with `teacher/`, `refiner/` and `rules.json`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines import paths
+from pipelines.decode_file import own_decode
 from wssis.checkpoint import load_model
 from wssis.data.coco import Category
 from wssis.errors import InputError
@@ -62,15 +63,24 @@ def load_solov2(folder: str | Path, device: str = "cpu") -> Saved:
 
 
 def load_predictor(
-    folder: str | Path, decode: DecodeSettings | None = None, batch_size: int = 8, device: str = "cpu"
+    folder: str | Path,
+    decode: DecodeSettings | None = None,
+    batch_size: int = 8,
+    device: str = "cpu",
+    score: float | None = 0.0,
 ) -> tuple[Predictor, tuple[Category, ...]]:
-    """A predictor and its classes; thresholds are the folder's own, else `decode`, else the defaults."""
+    """A predictor and its classes.
+
+    Args:
+        decode: thresholds; None: the model's own, or the defaults where it has none.
+        score: least score of an instance; None: the model's own, or 0 where it has none.
+    """
     saved = load_solov2(folder, device)
-    own = Path(folder) / paths.DECODE_FILE
-    if own.exists():
-        values = json.loads(own.read_text())
-        decode = DecodeSettings(**{**values, "area_strides": tuple(values["area_strides"])})
-    return Predictor(saved.model, saved.resize, decode or DecodeSettings(), batch_size), saved.categories
+    own, own_score = own_decode(folder)
+    if score is None:
+        score = own_score or 0.0
+    predictor = Predictor(saved.model, saved.resize, decode or own or DecodeSettings(), batch_size, score)
+    return predictor, saved.categories
 
 
 def load_labeler(

@@ -35,3 +35,11 @@ def hours(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise ValueError
     return value
+
+
+def share(text: str) -> float:
+    """A type of option: a number from 0 to 1."""
+    value = float(text)  # argparse names this function where it is wrong
+    if not 0 <= value <= 1:
+        raise ValueError
+    return value

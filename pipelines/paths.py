@@ -37,6 +37,13 @@ TEACHER_LATE = Path("models/teacher_late")
 REFINER = Path("models/refiner")
 STUDENT = Path("models/student")
 STRONG_ONLY = Path("models/strong_only")
+# Of these two DVC knows the files one by one, since the stage evaluate adds the last.
+STUDENT_WEIGHTS = Path("models/student/weights.safetensors")
+STUDENT_META = Path("models/student/model.json")
+STUDENT_DECODE = Path("models/student/decode.json")
+STRONG_ONLY_WEIGHTS = Path("models/strong_only/weights.safetensors")
+STRONG_ONLY_META = Path("models/strong_only/model.json")
+STRONG_ONLY_DECODE = Path("models/strong_only/decode.json")
 
 # rough, tune_refiner, tune_pseudo, pseudo
 ROUGH_EARLY = Path("data/rough/early.json")
@@ -53,6 +60,7 @@ METRICS_PSEUDO = Path("metrics/pseudo.json")
 METRICS_TEACHER = Path("metrics/teacher.json")
 METRICS_STRONG_ONLY = Path("metrics/strong_only.json")
 METRICS_STUDENT = Path("metrics/student.json")
+METRICS_DETECTIONS = Path("metrics/detections.json")
 METRICS_SUMMARY = Path("metrics/summary.json")
 
 # plots: tables that `dvc plots` draws, and pictures
@@ -97,7 +105,7 @@ ROW_MODELS = Path("models/rows")
 ROW_PLOTS = Path("plots/rows")
 THRESHOLDS = Path("tuned/thresholds.json")
 
-# in the folder of a registered model, beside its networks
+# in the folder of a model, beside its networks; the latter where it is registered
 DECODE_FILE = "decode.json"
 RULES_FILE = "rules.json"
 

@@ -5,28 +5,38 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 from typing import Any
 
 from pipelines.answers import place
 from pipelines.limits import Limits
 from wssis.data.images import decoded_size
 from wssis.errors import InputError
+from wssis.predictor import check_pixels
+from wssis.settings import ResizeSettings
 
 FORMS = ("dataframe_records", "dataframe_split", "instances", "inputs")  # MLflow's
+NO_RESIZE = ResizeSettings()
 EXAMPLE = '{"dataframe_records": [{"image": "<base64>"}]}'
 EXAMPLE_POINTS = (
     '{"dataframe_records": [{"image": "<base64>", "points": [{"x": 40, "y": 52.5, "class": "disc"}]}]}'
 )
 
 
-def read_rows(body: bytes, content_type: str, with_points: bool, limits: Limits) -> list[dict[str, Any]]:
+def read_rows(
+    body: bytes,
+    content_type: str,
+    with_points: bool,
+    limits: Limits,
+    resize: ResizeSettings = NO_RESIZE,
+) -> list[dict[str, Any]]:
     """Rows of a request: `image` as base64 of an image file, and `points` for a labeler.
 
     Args:
         body: JSON in one of MLflow's forms, or an image file as it is.
         content_type: application/json, or image/….
         with_points: whether the model is a labeler.
+        limits: see `Limits`.
+        resize: how the model's network is given images; its padded input counts.
 
     Raises:
         InputError: another content type or form, an image that is none or a point that is none (by headers;
@@ -48,7 +58,8 @@ def read_rows(body: bytes, content_type: str, with_points: bool, limits: Limits)
     allowed = float(limits.points)
     for number, row in enumerate(rows):
         _check_keys(row, {"image", "points"} if with_points else {"image"}, f"row {number}")
-        pixels = math.prod(_size(row["image"], place(number, "image"), limits))
+        where = place(number, "image")
+        pixels = check_pixels(_size(row["image"], where, limits), resize, limits.pixels, where)
         if with_points:
             row["points"] = _points(row["points"], number)
             allowed -= len(row["points"]) * max(1.0, pixels / 1e6)
@@ -117,7 +128,7 @@ def _size(text: Any, where: str, limits: Limits) -> tuple[int, int]:
             where=where,
             remedy="Paths and addresses are not read",
         ) from error
-    return decoded_size(data, where, int(limits.megapixels * 1e6))
+    return decoded_size(data, where, limits.pixels)
 
 
 def _points(value: Any, number: int) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import paths
+from pipelines.decode_file import own_decode, write_decode
 from pipelines.store import open_store, server, store_place, store_uri
 from wssis.errors import InputError
 from wssis.settings import DecodeSettings, PseudoRules
@@ -50,11 +51,15 @@ class Source:
 
 
 def register_student(model: Path, decode: DecodeSettings, source: Source) -> int:
-    """Register a student with its thresholds; returns the version (see `_register`)."""
+    """Register a student with its thresholds, and the score that was chosen for it (`decode.json`).
+
+    Returns:
+        the version (see `_register`).
+    """
     with tempfile.TemporaryDirectory() as folder:
         staged = Path(folder) / "model"
         shutil.copytree(model, staged)
-        (staged / paths.DECODE_FILE).write_text(json.dumps(asdict(decode)))
+        write_decode(staged, decode, own_decode(staged)[1])
         return _register(STUDENT, "student", staged, source)
 
 
@@ -117,18 +122,20 @@ def _log(name: str, kind: str, staged: Path, source: Source) -> int:
 def signature(kind: str) -> Any:
     """What a "student" or a "labeler" takes, as MLflow says it."""
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import Array, Object, Property
 
-    columns: list[Any] = [ColSpec(DataType.binary, "image")]
-    if kind == "labeler":
-        fields = [
-            Property("x", DataType.double),
-            Property("y", DataType.double),
-            Property("class", DataType.string),
-        ]
-        columns.append(ColSpec(Array(Object(fields)), "points"))
-    return ModelSignature(inputs=Schema(columns))
+    image = ColSpec(DataType.binary, "image")
+    if kind == "student":
+        # Least score of an instance; none: the version's own.
+        score = ParamSpec("score", DataType.double, default=None)
+        return ModelSignature(inputs=Schema([image]), params=ParamSchema([score]))
+    fields = [
+        Property("x", DataType.double),
+        Property("y", DataType.double),
+        Property("class", DataType.string),
+    ]
+    return ModelSignature(inputs=Schema([image, ColSpec(Array(Object(fields)), "points")]))
 
 
 def content_hash(folder: Path) -> str:

@@ -31,6 +31,7 @@ class Files:
 
     Attributes:
         metrics: JSON of teacher, strong_only, student, pseudo and summary.
+        detections: JSON of what is shown from the chosen scores on; projects of before have none.
         losses: CSV curves of the trainings by name.
         tune: CSV of the trials.
         labels: CSV, a pseudo-label a line, with its IoU where the truth is known.
@@ -40,6 +41,7 @@ class Files:
     """
 
     metrics: dict[str, Path]
+    detections: Path
     losses: dict[str, Path]
     tune: Path
     labels: Path
@@ -63,6 +65,7 @@ def write_report(files: Files, out: Path) -> None:
         page = render(
             "report.html",
             metrics=metrics,
+            detections=_json(files.detections) if files.detections.exists() else {},
             models=MODELS,
             ap_keys=AP_KEYS,
             costs=costs(_json(files.ledger)),

@@ -116,11 +116,15 @@ class Student(Section):
     """The training on strong and pseudo-labelled images; strong-only is the same without the latter.
 
     Attributes:
-        strong_repeats: how often a strong image is shown for each time that a weak one is.
+        start: weights that both trainings begin with: those of the teacher, where they fit, or those of the
+            backbone alone (ImageNet's, or as `model.pretrained` says).
+        drawn_share: share of a batch that has drawn masks, whatever the counts; null: each image is shown as
+            often as any other.
     """
 
     train: TrainSettings
-    strong_repeats: Count = 1
+    start: Literal["teacher", "backbone"] = "teacher"
+    drawn_share: Fraction | None = 0.4
 
 
 class Refiner(Section):

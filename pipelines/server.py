@@ -28,7 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipelines import paths, registry
 from pipelines.answers import Model, PointLabeler, Results, Student
-from pipelines.commands import decode_in_force, device, open_labeler
+from pipelines.commands import decode_in_force, device, open_labeler, shown_from
 from pipelines.limits import Limits
 from pipelines.listening import listen
 from pipelines.models import load_predictor
@@ -100,11 +100,11 @@ class Guard:
     Args:
         app: MLflow's.
         limits: of a request.
-        with_points: whether the model is a labeler.
+        model: what the requests are for.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, with_points: bool) -> None:
-        self.app, self.limits, self.with_points = app, limits, with_points
+    def __init__(self, app: ASGIApp, limits: Limits, model: Model) -> None:
+        self.app, self.limits, self.model = app, limits, model
         self.in_hand = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -148,7 +148,8 @@ class Guard:
         try:
             body = await self.body(request)
             content_type = request.headers.get("content-type", "")
-            rows = await asyncio.to_thread(read_rows, body, content_type, self.with_points, self.limits)
+            given = body, content_type, self.model.kind == "labeler", self.limits, self.model.resize
+            rows = await asyncio.to_thread(read_rows, *given)
         except InputError as error:
             return refusal(400, str(error))
         try:
@@ -226,25 +227,33 @@ def http_server(model: Model, limits: Limits) -> uvicorn.Server:
     os.environ["MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"] = str(int(limits.seconds) + 60)
     description = Description(signature=registry.signature(model.kind))
     served = PyFuncModel(description, OneAtATime(model))
-    app = Guard(scoring_server.init(served), limits, model.kind == "labeler")
+    app = Guard(scoring_server.init(served), limits, model)
     seconds = int(limits.seconds) + 1  # for those who wait when the server is told to stop
     config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=seconds)
     return uvicorn.Server(config)
 
 
-def open_model(name: str) -> Model:
+def open_model(name: str, score: float | None = None) -> Model:
     """A student or a labeler by its folder or registered name, on the first GPU where there is one.
 
+    Args:
+        name: a folder or a registered model.
+        score: least score of a student's instances; None: the model's own.
+
     Raises:
-        InputError: there is none.
+        InputError: there is none, or a score is given for a labeler.
     """
     folder = registry.local_folder(name)
     if (folder / paths.RULES_FILE).exists() or (folder / "teacher").is_dir():
+        if score is not None:
+            raise InputError(
+                "expected a student, found a labeler: every point gets its mask", where=f"--score {score:g}"
+            )
         return PointLabeler(*open_labeler(folder))
-    return Student(*load_predictor(folder, decode_in_force(), device=device()))
+    return Student(*load_predictor(folder, decode_in_force(folder), device=device(), score=score))
 
 
-def serve(name: str, host: str, port: int, limits: Limits) -> None:
+def serve(name: str, host: str, port: int, limits: Limits, score: float | None = None) -> None:
     """Serve a model over HTTP until interrupted.
 
     Args:
@@ -252,18 +261,21 @@ def serve(name: str, host: str, port: int, limits: Limits) -> None:
         host: address to listen on.
         port: 0 takes a free one.
         limits: of a request.
+        score: see `open_model`.
 
     Raises:
         InputError: the model cannot be used, or the address cannot be listened on.
     """
     listener = listen(host, port)
     with listener:
-        model = open_model(name)
+        model = open_model(name, score)
         port = listener.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         print(
             f"serve: {name} ({model.kind}) at http://{shown}:{port}/invocations; Ctrl-C ends it", flush=True
         )
+        if isinstance(model, Student):
+            print(f"serve: instances {shown_from(model.predictor.score)}", flush=True)
         if host not in LOOPBACK:
             print(
                 f"wssis: warning: whoever reaches {host} can use the model; see docs/serving.md",

@@ -27,19 +27,26 @@ class Served(PythonModel):
         folder = Path(context.artifacts["model"])
         labels = (folder / paths.RULES_FILE).exists()
         self.model: Model = (
-            PointLabeler(*load_labeler_folder(folder)) if labels else Student(*load_predictor(folder))
+            PointLabeler(*load_labeler_folder(folder))
+            if labels
+            else Student(*load_predictor(folder, score=None))
         )
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> list[Results]:
         """The answer to each row of a table.
+
+        `params` may name another `score` for a student than its own: instances below are left out.
 
         Raises:
             MlflowException: a row cannot be used; its message is one line. (Of any other exception MLflow's
                 scoring server sends the traceback.)
         """
         rows: list[Any] = model_input.to_dict("records")
+        model, score = self.model, (params or {}).get("score")
+        if isinstance(model, Student) and score is not None:
+            model = Student(model.predictor.from_score(score), model.categories)
         try:
-            return [self.model.answer(row, number) for number, row in enumerate(rows)]
+            return [model.answer(row, number) for number, row in enumerate(rows)]
         except InputError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
 

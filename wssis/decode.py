@@ -18,6 +18,7 @@ __all__ = [
     "DecodeSettings",
     "area_strides",
     "decode",
+    "decode_counted",
     "mask_nms",
     "mask_quality",
     "matrix_nms",
@@ -123,14 +124,17 @@ def suppress(
     labels: Tensor,
     scores: Tensor,
     settings: DecodeSettings,
-) -> tuple[Tensor, Tensor, Tensor]:
+    score: float = 0.0,
+) -> tuple[Tensor, Tensor, Tensor, int]:
     """The best candidates, NMS among them, and the best of what is left.
 
     Args:
         cells, labels, scores: (N,) candidates of one image, in any order.
+        score: least score after NMS.
 
     Returns:
-        rows (n,) int64 into the candidates, scores (n,) descending, mask probabilities (n, Hm, Wm).
+        rows (n,) int64 into the candidates, scores (n,) descending, mask probabilities (n, Hm, Wm), and how
+        many more there would be without `max_detections`.
     """
     scores, rows = scores.sort(descending=True, stable=True)
     scores, rows = scores[: settings.pre_nms], rows[: settings.pre_nms]
@@ -142,10 +146,11 @@ def suppress(
         kernel: Literal["gaussian", "linear"] = "gaussian" if settings.nms == "matrix" else "linear"
         scores = matrix_nms(masks, labels[rows], scores, kernel, settings.sigma)
         keep = scores >= settings.keep_threshold
-    kept = keep.nonzero()[:, 0]
+    kept = (keep & (scores >= score)).nonzero()[:, 0]
     scores, order = scores[kept].sort(descending=True, stable=True)
-    order = kept[order[: settings.max_detections]]
-    return rows[order], scores[: settings.max_detections], probs[order]
+    most = settings.max_detections
+    order = kept[order[:most]]
+    return rows[order], scores[:most], probs[order], max(0, len(kept) - most)
 
 
 def area_strides(raw: RawMaps, settings: DecodeSettings, cells: Tensor) -> Tensor:
@@ -170,17 +175,35 @@ def peaks(category: Tensor, grids: Sequence[tuple[int, int]]) -> Tensor:
     )
 
 
-@torch.no_grad()
 def decode(
-    raw: RawMaps, image: int, image_hw: tuple[int, int], out_hw: tuple[int, int], settings: DecodeSettings
+    raw: RawMaps,
+    image: int,
+    image_hw: tuple[int, int],
+    out_hw: tuple[int, int],
+    settings: DecodeSettings,
+    score: float = 0.0,
 ) -> Instances:
-    """Instances of one image of the batch.
+    """Instances of one image of the batch, see `decode_counted`."""
+    return decode_counted(raw, image, image_hw, out_hw, settings, score)[0]
+
+
+@torch.no_grad()
+def decode_counted(
+    raw: RawMaps,
+    image: int,
+    image_hw: tuple[int, int],
+    out_hw: tuple[int, int],
+    settings: DecodeSettings,
+    score: float = 0.0,
+) -> tuple[Instances, int]:
+    """Instances of one image of the batch, and how many `max_detections` left out.
 
     Args:
         image_hw: (H, W) of the image in the padded input. out_hw: size that the masks shall have.
+        score: least score of an instance, 0 to 1.
 
     Returns:
-        Instances of size `out_hw` with masks, labels and scores, best first.
+        Instances of size `out_hw` with masks, labels and scores, best first; the number left out.
     """
     heat = peaks(raw.category[image : image + 1], raw.grids)[0]
     cells, labels = (heat > settings.score_threshold).nonzero(as_tuple=True)
@@ -190,9 +213,10 @@ def decode(
     large = (area > area_strides(raw, settings, distinct))[which]
     cells, labels, which = cells[large], labels[large], which[large]
     if not len(cells):
-        return Instances.empty(out_hw).to(heat.device)
+        return Instances.empty(out_hw).to(heat.device), 0
     scores = heat[cells, labels] * maskness[which]
-    rows, scores, probs = suppress(raw, image, cells, labels, scores, settings)
+    rows, scores, probs, left_out = suppress(raw, image, cells, labels, scores, settings, score)
     masks = resize_masks(probs, raw.image_size, image_hw, out_hw, settings.mask_threshold)
-    found = Instances(size=(out_hw[0], out_hw[1]), labels=labels[rows], masks=masks, scores=scores)
-    return found[masks.flatten(1).any(1)]  # what lies in the padding only is no object of the image
+    instances = Instances(size=(out_hw[0], out_hw[1]), labels=labels[rows], masks=masks, scores=scores)
+    # What lies in the padding only is no object of the image.
+    return instances[masks.flatten(1).any(1)], left_out

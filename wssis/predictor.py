@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -10,11 +12,47 @@ from torch import Tensor
 from wssis.data.coco import CocoData
 from wssis.data.images import read_image
 from wssis.data.transforms import resize_image
-from wssis.decode import decode
+from wssis.decode import decode_counted
+from wssis.errors import InputError
 from wssis.instances import Instances
 from wssis.models.solov2 import SOLOv2, padded_size
 from wssis.rawmaps import RawMaps
 from wssis.settings import DecodeSettings, ResizeSettings
+
+
+def counted_pixels(size: tuple[int, int], resize: ResizeSettings) -> int:
+    """Pixels that limits on images count: an image's own, or those of its padded network input.
+
+    The latter where padding to multiples of 32 more than doubles the input: an image of 1 x 1,000,000 px
+    takes as much memory as one of 32 x 1,000,000.
+
+    Args:
+        size: (H, W) of the image. resize: the network's scale.
+    """
+    height, width = resize.size(*size)
+    padded = math.prod(padded_size([(height, width)]))
+    return max(math.prod(size), padded if padded > 2 * height * width else 0)
+
+
+def check_pixels(size: tuple[int, int], resize: ResizeSettings, most: int, where: str | Path) -> int:
+    """`counted_pixels` of an image.
+
+    Raises:
+        InputError: they are more than `most`.
+    """
+    counted = counted_pixels(size, resize)
+    if counted > most:
+        height, width = size
+        if counted > height * width:
+            found = f"{height} x {width} px (height x width), for the network padded to {counted / 1e6:.3g}"
+        else:
+            found = f"{counted / 1e6:.3g}"
+        raise InputError(
+            f"expected an image of at most {most / 1e6:g} megapixels, found {found}",
+            where=where,
+            remedy="Cut it into tiles",
+        )
+    return counted
 
 
 class Predictor:
@@ -28,12 +66,26 @@ class Predictor:
         resize: the scale that the network was trained at.
         settings: thresholds of decoding.
         batch_size: images a network pass, at most.
+        score: least score, 0 to 1, of an instance that is given back; 0: all, as AP wants them.
+
+    Attributes:
+        left_out: instances of at least this score that `max_detections` has cut so far, of all images.
     """
 
     def __init__(
-        self, model: SOLOv2, resize: ResizeSettings, settings: DecodeSettings, batch_size: int = 8
+        self,
+        model: SOLOv2,
+        resize: ResizeSettings,
+        settings: DecodeSettings,
+        batch_size: int = 8,
+        score: float = 0.0,
     ) -> None:
         self.model, self.resize, self.settings, self.batch_size = model.eval(), resize, settings, batch_size
+        self.score, self.left_out = score, 0
+
+    def from_score(self, score: float) -> Predictor:
+        """The same with another least score."""
+        return Predictor(self.model, self.resize, self.settings, self.batch_size, score)
 
     @torch.inference_mode()
     def raw(self, images: Sequence[Tensor]) -> RawMaps:
@@ -49,7 +101,9 @@ class Predictor:
             raw = self.raw([images[row] for row in rows])
             for place, row in enumerate(rows):
                 size = sizes[row]
-                results[row] = decode(raw, place, self.resize.size(*size), size, self.settings)
+                inside = self.resize.size(*size)
+                results[row], cut = decode_counted(raw, place, inside, size, self.settings, self.score)
+                self.left_out += cut
         return [results[row] for row in range(len(images))]
 
     def predict_dataset(

@@ -224,7 +224,7 @@ def paper_prompt(
     found, cells, maskness = found[large], cells[large], maskness[large]
     if not len(found):
         return Instances.empty(out_hw).to(points_xy.device), found
-    rows, scores, probs = suppress(raw, image, cells, labels[found], maskness, settings)
+    rows, scores, probs, _ = suppress(raw, image, cells, labels[found], maskness, settings)
     masks = resize_masks(probs, raw.image_size, image_hw, out_hw, settings.mask_threshold)
     index = found[rows]
     return Instances(size=(out_hw[0], out_hw[1]), labels=labels[index], masks=masks, scores=scores), index

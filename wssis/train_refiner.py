@@ -186,7 +186,7 @@ def train_refiner(
         raise ValueError("no strong image has an object: there is nothing to learn refining from")
     start = resume.step if resume is not None else 0
     per_batch = max(1, train.batch_size // crops)
-    sampler = ShuffledPositions([1] * len(images), per_batch, train.iterations, seed, start, train.accumulate)
+    sampler = ShuffledPositions(len(images), per_batch, train.iterations, seed, start, train.accumulate)
     loader = batches(images, sampler, collate_crops, train.workers)
     loss = MeanOfParts(partial(refiner_loss, dice_share=dice_share), lambda crops: len(crops[0]))
     with naming_images(lambda step: [images.items[index][0].id for _, index in sampler.at(step - 1)]):

@@ -27,19 +27,25 @@ def train_solov2(
     augment: AugmentSettings,
     train: TrainSettings,
     seed: int,
-    repeats: Sequence[int] | None = None,
+    guessed: Sequence[CocoData] = (),
+    drawn_share: float | None = None,
+    initial: nn.Module | None = None,
+    on_start: Callable[[list[str]], None] = lambda unfitting: None,
     on_step: Callable[[Progress], None] = lambda progress: None,
     snapshots: Sequence[float] = (),
     device: str | torch.device = "cpu",
     resume: Resume | None = None,
 ) -> TrainResult:
-    """Train a SOLOv2 on the masks in `sources`.
+    """Train a SOLOv2 on drawn masks, and on guessed ones.
 
     Args:
-        sources: annotation files with masks and ignore regions; all of the same categories.
+        sources: annotation files with drawn masks and ignore regions; all of the same categories.
         settings, resize, augment, train: see those classes.
         seed: of weights, order and augmentation.
-        repeats: how often a pass shows the images of each source; default once.
+        guessed: annotation files with pseudo-labels, of these categories.
+        drawn_share: share of a batch that is of `sources`, whatever the counts; None: as the counts have it.
+        initial: a network whose weights are the first, where they fit (`take_weights`); None: ImageNet's.
+        on_start: called with the names of the weights that `initial` could not give.
         on_step: called after each step.
         snapshots: shares of the iterations at which a copy is kept (for the refiner's training).
         device: where the network lies.
@@ -53,19 +59,39 @@ def train_solov2(
     # channels_last: 1.2 to 1.3 times the speed on a CPU (docs/results.md), more on a GPU's tensor cores.
     model = SOLOv2(settings, sources[0].num_classes).to(device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    images = TrainingImages(sources, TrainTransform(resize, augment), seed)
-    times = [
-        count
-        for source, count in zip(sources, repeats or [1] * len(sources), strict=True)
-        for _ in source.images
-    ]
-    start = resume.step if resume is not None else 0
-    loader = training_loader(
-        images, times, train.batch_size, train.iterations, train.workers, start, train.accumulate
+    if initial is not None:
+        on_start(take_weights(model, initial))
+    images = TrainingImages([*sources, *guessed], TrainTransform(resize, augment), seed)
+    order = ShuffledPositions(
+        len(images),
+        train.batch_size,
+        train.iterations,
+        seed,
+        start=resume.step if resume is not None else 0,
+        accumulate=train.accumulate,
+        drawn=sum(len(source.images) for source in sources),
+        drawn_share=drawn_share,
     )
-    order = ShuffledPositions(times, train.batch_size, train.iterations, seed)
+    loader = training_loader(images, order, train.workers)
     with naming_images(lambda step: [images.items[index][1].id for _, index in order.at(step - 1)]):
         return fit(model, loader, SOLOv2Objective(), train, on_step, snapshots, resume=resume)
+
+
+@torch.no_grad()
+def take_weights(model: nn.Module, initial: nn.Module) -> list[str]:
+    """Copy parameters and buffers of `initial` to those of `model` that have the same name and shape.
+
+    Returns:
+        names of the parameters and buffers of `model` that keep their own values.
+    """
+    given = initial.state_dict()
+    kept = []
+    for name, own in model.state_dict().items():
+        if name in given and given[name].shape == own.shape:
+            own.copy_(given[name])
+        else:
+            kept.append(name)
+    return kept
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,18 @@ The thresholds are chosen on the held-out strong images.
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-
-import torch
+from typing import Any
 
 from pipelines import paths
-from pipelines.comparing.thresholds import Judged, as_labels, chosen, judge, of_classes
+from pipelines.comparing.thresholds import as_labels, of_classes
 from pipelines.labeling import each_image, left, packed, unpacked
 from pipelines.models import load_predictor
 from pipelines.stage import Stage, run
 from wssis.data.coco import CocoData, ImageRecord, save_coco
 from wssis.files import write_json
 from wssis.instances import Instances
+from wssis.metrics import to_coco_results
+from wssis.operating_point import Matches
 from wssis.predictor import Predictor
 
 FILTERS: dict[str, Callable[[Instances, ImageRecord], Instances]] = {
@@ -29,8 +30,11 @@ def predicted(stage: Stage) -> None:
     """Write thresholds and labels of both rows."""
     settings = stage.params.evaluate
     predictor, _ = load_predictor(paths.TEACHER, settings.decode, settings.batch_size, stage.device)
-    held = judged(predictions(predictor, stage.load(paths.HOLDOUT), "holdout"))
-    thresholds = {row: chosen(held[row]) for row in FILTERS}
+    holdout = stage.load(paths.HOLDOUT)
+    most = settings.decode.max_detections
+    held = matches_by_row(predictions(predictor, holdout, "holdout"), holdout, most)
+    best = {row: matches.best() for row, matches in held.items()}
+    thresholds = {row: point.score if point else 0.5 for row, point in best.items()}
     points = stage.load(paths.POINTS)
     journal = stage.scratch.journal("label")  # of each image: for each row, its annotations
     numbers = {
@@ -57,20 +61,15 @@ def predictions(predictor: Predictor, data: CocoData, name: str) -> Iterator[tup
         yield record, predictor.predict([image])[0].to("cpu")
 
 
-def judged(found: Iterable[tuple[ImageRecord, Instances]]) -> dict[str, Judged]:
-    """Predictions beside the truth for each of `FILTERS`; masks of one image are in memory at a time."""
-    parts = {row: [judge(())] for row in FILTERS}
+def matches_by_row(
+    found: Iterable[tuple[ImageRecord, Instances]], truth: CocoData, max_detections: int
+) -> dict[str, Matches]:
+    """Predictions matched with the objects of `truth` for each of `FILTERS`; masks of one image at a time."""
+    results: dict[str, list[dict[str, Any]]] = {row: [] for row in FILTERS}
     for record, objects in found:
         for row, only in FILTERS.items():
-            parts[row].append(judge([(only(objects, record), record)]))
-    return {
-        row: Judged(
-            torch.cat([part.scores for part in own]),
-            torch.cat([part.hits for part in own]),
-            sum(part.objects for part in own),
-        )
-        for row, own in parts.items()
-    }
+            results[row] += to_coco_results(only(objects, record), record.id, truth.categories)
+    return {row: Matches.of(truth, own, max_detections) for row, own in results.items()}
 
 
 if __name__ == "__main__":

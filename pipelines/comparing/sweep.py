@@ -7,7 +7,7 @@ import json
 import sys
 
 from pipelines import paths
-from pipelines.comparing.predicted import judged, predictions
+from pipelines.comparing.predicted import matches_by_row, predictions
 from pipelines.comparing.thresholds import THRESHOLDS
 from pipelines.models import load_predictor
 from pipelines.stage import Stage, run
@@ -18,13 +18,11 @@ def sweep(stage: Stage) -> None:
     """Write shares by row and threshold, and the thresholds that were chosen."""
     settings = stage.params.evaluate
     predictor, _ = load_predictor(paths.TEACHER, settings.decode, settings.batch_size, stage.device)
-    found = judged(predictions(predictor, stage.load(paths.PREPARED_VAL), "val"))
+    val = stage.load(paths.PREPARED_VAL)
+    found = matches_by_row(predictions(predictor, val, "val"), val, settings.decode.max_detections)
     rows = {
-        row: [
-            dict(zip(("threshold", "missed", "false"), (t, *beside.shares(t)), strict=True))
-            for t in THRESHOLDS
-        ]
-        for row, beside in found.items()
+        row: [{"threshold": t, "missed": matches.missed(t), "false": matches.false(t)} for t in THRESHOLDS]
+        for row, matches in found.items()
     }
     out = paths.dvc_workspace() / paths.COMPARE_MEASURED / paths.cell() / "thresholds.json"
     write_json(out, {"chosen": json.loads(paths.THRESHOLDS.read_text()), "val": rows}, indent=2)

@@ -1,14 +1,18 @@
-"""evaluate: mask AP of teacher, strong_only and student on `val`, which nothing was chosen on."""
+"""evaluate: mask AP of teacher, strong_only and student on `val`, which nothing was chosen on.
+
+Before that, on held-out strong images, the score from which instances of the last two are shown.
+"""
 
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from pipelines import paths
 from pipelines.curves import write_csv
+from pipelines.decode_file import write_decode
 from pipelines.labeling import predict_left, results_of
 from pipelines.models import Saved, load_solov2
 from pipelines.pictures import save_picture, stack
@@ -18,6 +22,7 @@ from wssis.data.images import read_image
 from wssis.draw import draw_instances, side_by_side
 from wssis.files import write_json
 from wssis.metrics import ap_by_class
+from wssis.operating_point import Matches
 from wssis.predictor import Predictor
 
 MODELS = (
@@ -27,28 +32,36 @@ MODELS = (
 )
 
 EARLIER = (("teacher", paths.TEACHER_EARLY), ("teacher", paths.TEACHER_LATE))
+SCORED = ("strong_only", "student")  # whose score is chosen: the models that people predict with
 LINED_UP = 4  # images
-DRAWN_FROM = 0.3  # score; below, pictures are a clutter
 
 
 def evaluate(stage: Stage) -> None:
     """Write the metrics of each model, their summary, and pictures of predictions beside the truth."""
     settings = stage.params.evaluate
-    val = stage.load(paths.PREPARED_VAL)
-    scores, networks = {}, []
+    val, holdout = stage.load(paths.PREPARED_VAL), stage.load(paths.HOLDOUT)
+    scores, networks, held = {}, [], {}
     for name, folder, _ in MODELS:
         saved = load_solov2(folder, stage.device)
         predictor = Predictor(saved.model, saved.resize, settings.decode, settings.batch_size)
         journal = stage.journal(name)
         predict_left(predictor, val, name, journal)
         networks.append((name, saved, journal))
+        if name in SCORED:
+            held[name] = stage.journal(f"{name}_holdout")
+            predict_left(predictor, holdout, f"{name}, held-out images", held[name])
     stage.whole()
+    most = settings.decode.max_detections
+    points = {name: Matches.of(holdout, results_of(holdout, held[name]), most).best() for name in SCORED}
+    for name, path in zip(SCORED, (paths.STRONG_ONLY_DECODE, paths.STUDENT_DECODE), strict=True):
+        point = points[name]
+        write_decode(path.parent, settings.decode, point.score if point else None)
     classes: list[dict[str, float | int | str]] = [
         {"class": name, "objects": count} for name, count in objects_of(val).items()
     ]
     for (name, _, out), (_, _, journal) in zip(MODELS, networks, strict=True):
         results = results_of(val, journal)
-        scores[name], by_class = ap_by_class(val, results, settings.decode.max_detections, settings.backend)
+        scores[name], by_class = ap_by_class(val, results, most, settings.backend)
         for row in classes:
             row[name] = by_class[str(row["class"])]["AP"]
         write_json(out, scores[name], indent=2)
@@ -63,24 +76,46 @@ def evaluate(stage: Stage) -> None:
         "full_label_hours": totals["full_label_hours"],
     }
     write_json(paths.METRICS_SUMMARY, summary, indent=2)
+    detections: dict[str, float] = {}
+    for name, _, journal in networks:
+        if point := points.get(name):
+            shown = Matches.of(val, results_of(val, journal), most).at(point.score)
+            values = {
+                "score": shown.score,
+                "F1": shown.f1,
+                "precision": shown.precision,
+                "recall": shown.recall,
+            }
+            detections |= {f"{name}_{key}": value for key, value in values.items()}
+            stage.say(f"{name}: F1 {shown.f1:.3f} from score {shown.score:.2f} on")
+    write_json(paths.METRICS_DETECTIONS, detections, indent=2)
+    stage.tracker.metrics(detections)
     write_csv(paths.PLOT_CLASSES, classes)
     stage.tracker.headline({**summary, "teacher_AP": scores["teacher"]["AP"]})
+    shown_from = {name: point.score for name, point in points.items() if point}
+    predictor.score = shown_from.get("student", 0.0)
     draw_predictions(predictor, val, settings.pictures)
     stage.tracker.file(paths.PICTURE_PREDICTIONS, "pictures")
     if stage.tracker.run_id is not None:
         earlier = [(name, load_solov2(folder, stage.device)) for name, folder in EARLIER]
-        line_up(stage, val, [*earlier, *((name, saved) for name, saved, _ in networks)])
+        line_up(stage, val, [*earlier, *((name, saved) for name, saved, _ in networks)], shown_from)
 
 
-def line_up(stage: Stage, val: CocoData, networks: Sequence[tuple[str, Saved]]) -> None:
-    """Keep the networks' predictions on the same few images, by step, for the UI to line up."""
+def line_up(
+    stage: Stage, val: CocoData, networks: Sequence[tuple[str, Saved]], shown_from: Mapping[str, float]
+) -> None:
+    """Keep the networks' predictions on the same few images, by step, for the UI to line up.
+
+    Each is drawn from its own score on; the teachers, for which none was chosen, from strong-only's.
+    """
     records = shown(val, LINED_UP)
     pictures = [read_image(val.image_dir, record.file_name, record.size) for record in records]
     for record, picture in zip(records, pictures, strict=True):
         truth = draw_instances(picture, record.instances(), val.class_names)
         stage.tracker.picture(f"val {record.id}/truth", truth)
     for name, saved in networks:
-        predictor = Predictor(saved.model, saved.resize, stage.params.evaluate.decode, batch_size=1)
+        score = shown_from.get(name, shown_from.get("strong_only", 0.0))
+        predictor = Predictor(saved.model, saved.resize, stage.params.evaluate.decode, 1, score)
         for record, picture in zip(records, pictures, strict=True):
             drawn = draw_found(predictor, picture, val)
             stage.tracker.picture(f"val {record.id}/{name}", drawn, saved.step)
@@ -112,9 +147,7 @@ def shown(val: CocoData, count: int) -> list[ImageRecord]:
 
 def draw_found(predictor: Predictor, picture: Tensor, val: CocoData) -> Tensor:
     """A picture with what a network finds in it."""
-    found = predictor.predict([picture])[0]
-    assert found.scores is not None
-    return draw_instances(picture, found[found.scores > DRAWN_FROM], val.class_names)
+    return draw_instances(picture, predictor.predict([picture])[0], val.class_names)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ FILES = Files(
         "pseudo": paths.METRICS_PSEUDO,
         "summary": paths.METRICS_SUMMARY,
     },
+    detections=paths.METRICS_DETECTIONS,
     losses={
         "teacher": paths.PLOT_TEACHER,
         "strong only": paths.PLOT_STRONG_ONLY,
@@ -48,7 +49,8 @@ def report(stage: Stage) -> None:
     # Once more, since stages that DVC skipped have no run under this parent.
     pseudo = {f"pseudo/{name}": value for name, value in metrics["pseudo"].items()}
     stage.tracker.headline(metrics["summary"] | {"teacher_AP": metrics["teacher"]["AP"]} | pseudo)
-    tables = [model_table(metrics), label_table(metrics)]
+    detections = json.loads(FILES.detections.read_text())
+    tables = [model_table(metrics), label_table(metrics), detection_table(detections)]
     draw_example(stage, paths.REPORT_EXAMPLE)
     write_text(paths.REPORT_SUMMARY, "\n\n".join(as_markdown(table) for table in tables) + "\n")
     write_report(FILES, paths.REPORT_HTML)
@@ -84,6 +86,17 @@ def label_table(metrics: dict[str, dict[str, float]]) -> list[Row]:
     return [("labels", ""), *rows, ("labelling: this / every mask drawn", hours)]
 
 
+def detection_table(detections: dict[str, float]) -> list[Row]:
+    """What is shown of each model's instances, and how much of it is right, header first."""
+    keys = ("precision", "recall", "F1")
+    rows = [
+        (title, f"{detections[f'{name}_score']:.2f}", *(f"{detections[f'{name}_{key}']:.3f}" for key in keys))
+        for name, title in (("strong_only", "strong only"), ("student", "student: strong + points"))
+        if f"{name}_score" in detections
+    ]
+    return [("instances shown", "from score", *keys), *rows]
+
+
 def as_markdown(table: list[Row]) -> str:
     """A table in Markdown, columns aligned."""
     widths = [max(len(row[n]) for row in table) for n in range(len(table[0]))]
@@ -96,16 +109,15 @@ def as_markdown(table: list[Row]) -> str:
 def draw_example(stage: Stage, path: Path) -> None:
     """Rough masks, refined masks and the student's prediction on the first weak image with three points."""
     labels, rough = stage.load(paths.PROPOSED), stage.load(paths.PROPOSED_ROUGH)
-    predictor, categories = load_predictor(paths.STUDENT, stage.params.evaluate.decode, device=stage.device)
+    settings = stage.params.evaluate.decode
+    predictor, categories = load_predictor(paths.STUDENT, settings, device=stage.device, score=None)
     names = [category.name for category in categories]
     record = next((image for image in labels.images if len(image.annotations) >= 3), labels.images[0])
     picture = read_image(labels.image_dir, record.file_name, record.size)
-    found = predictor.predict([picture])[0]
-    assert found.scores is not None
     panels = [
         draw_instances(picture, rough.by_id[record.id].instances(), names),
         draw_instances(picture, record.instances(), names),
-        draw_instances(picture, found[found.scores > 0.3], names),
+        draw_instances(picture, predictor.predict([picture])[0], names),
     ]
     save_picture(side_by_side(panels, ["rough", "refined", "student"]), path)
 

@@ -12,12 +12,12 @@ from pipelines import paths
 from pipelines.curves import TrainingLog
 from pipelines.resuming import resumable
 from pipelines.stage import Stage, run
-from wssis.checkpoint import save_model
+from wssis.checkpoint import load_model, save_model
 from wssis.data.coco import CocoData
 from wssis.metrics import IMAGES, results_ap, to_coco_results
 from wssis.models.solov2 import SOLOv2
 from wssis.predictor import Predictor
-from wssis.settings import DecodeSettings, SOLOv2Settings, TrainSettings
+from wssis.settings import SOLOv2Settings, TrainSettings
 from wssis.train_solov2 import train_solov2
 from wssis.trainer import TrainResult
 
@@ -29,7 +29,7 @@ def teacher(stage: Stage) -> None:
     settings = stage.params.teacher
     strong = stage.load(paths.STRONG)
     levels = stage.params.teacher_model
-    result = train(stage, levels, [strong], [1], settings.train, paths.PLOT_TEACHER, settings.snapshots)
+    result = train(stage, levels, [strong], settings.train, paths.PLOT_TEACHER, settings.snapshots)
     early, late = (result.snapshots[share] for share in settings.snapshots)
     for share, model, folder in (
         (settings.snapshots[0], early, paths.TEACHER_EARLY),
@@ -51,37 +51,54 @@ def student(
 
     Choices are behind us: nothing is chosen on the held-out images from here on.
     """
+    result = train_student(stage, stage.load(labels), plot)
+    save(stage, result.model, stage.load(paths.STRONG), folder, stage.params.student.train.iterations)
+
+
+def train_student(stage: Stage, weak: CocoData | None, plot: Path) -> TrainResult:
+    """The training of `student`, and without weak images that of `strong_only`."""
     settings = stage.params.student
-    strong, holdout, weak = (stage.load(path) for path in (paths.STRONG, paths.HOLDOUT, labels))
-    repeats = [settings.strong_repeats, settings.strong_repeats, 1]
-    sources = [strong, holdout, weak]
-    result = train(stage, stage.params.model, sources, repeats, settings.train, plot)
-    save(stage, result.model, strong, folder, settings.train.iterations)
+    return train(
+        stage,
+        stage.params.model,
+        [stage.load(paths.STRONG), stage.load(paths.HOLDOUT)],
+        settings.train,
+        plot,
+        guessed=[] if weak is None else [weak],
+        drawn_share=settings.drawn_share,
+        initial=load_model(paths.TEACHER)[0] if settings.start == "teacher" else None,
+    )
 
 
 def strong_only(stage: Stage) -> None:
     """The student's training without the weak images: what the points bought."""
-    settings = stage.params.student
-    strong, holdout = stage.load(paths.STRONG), stage.load(paths.HOLDOUT)
-    sources, plot = [strong, holdout], paths.PLOT_STRONG_ONLY
-    result = train(stage, stage.params.model, sources, [1, 1], settings.train, plot)
-    save(stage, result.model, strong, paths.STRONG_ONLY, settings.train.iterations)
+    result = train_student(stage, None, paths.PLOT_STRONG_ONLY)
+    steps = stage.params.student.train.iterations
+    save(stage, result.model, stage.load(paths.STRONG), paths.STRONG_ONLY, steps)
 
 
 def train(
     stage: Stage,
     model: SOLOv2Settings,
     sources: Sequence[CocoData],
-    repeats: Sequence[int],
     settings: TrainSettings,
     plot: Path,
     snapshots: Sequence[float] = (),
+    guessed: Sequence[CocoData] = (),
+    drawn_share: float | None = None,
+    initial: nn.Module | None = None,
 ) -> TrainResult:
-    """Train a SOLOv2 and write its curve."""
+    """Train a SOLOv2 and write its curve; arguments as of `train_solov2`."""
     params = stage.params
-    images = " + ".join(str(len(source.images)) for source in sources)
+    images = " + ".join(str(len(source.images)) for source in (*sources, *guessed))
     stage.say(f"{settings.iterations} steps on {images} images, device {stage.device}")
     steps = settings.iterations
+
+    def say_start(unfitting: list[str]) -> None:
+        shown = ", ".join(unfitting[:3]) + (", …" if len(unfitting) > 3 else "")
+        rest = f"; {len(unfitting)} do not fit and start afresh: {shown}" if unfitting else ""
+        stage.say(f"starts from the weights of {paths.TEACHER}{rest}")
+
     with resumable(stage) as resume, TrainingLog(stage.name, steps, stage.tracker, resume) as log:
         result = train_solov2(
             sources,
@@ -90,11 +107,14 @@ def train(
             params.augment,
             settings,
             params.seed,
-            repeats,
-            log.on_step,
-            snapshots,
-            stage.device,
-            resume,
+            guessed=guessed,
+            drawn_share=drawn_share,
+            initial=initial,
+            on_start=say_start,
+            on_step=log.on_step,
+            snapshots=snapshots,
+            device=stage.device,
+            resume=resume,
         )
     stage.lead()
     log.write(plot)
@@ -105,6 +125,7 @@ def save(stage: Stage, model: nn.Module, strong: CocoData, folder: Path, step: i
     """Save a network with what is needed to use it."""
     assert isinstance(model, SOLOv2)
     params = stage.params
+    (folder / paths.DECODE_FILE).unlink(missing_ok=True)  # of earlier weights
     save_model(
         folder,
         model,
@@ -125,8 +146,11 @@ def validate(stage: Stage, model: nn.Module, step: int) -> None:
     """Note a network's AP on the held-out strong images."""
     assert isinstance(model, SOLOv2)
     holdout = stage.load(paths.HOLDOUT)
-    predictor = Predictor(model, stage.params.resize, DecodeSettings())
-    scores = results_ap(holdout, predicted(predictor, holdout))
+    decode = (
+        stage.params.evaluate.decode
+    )  # for MLflow's curve alone: nothing that the stage writes hangs on it
+    predictor = Predictor(model, stage.params.resize, decode)
+    scores = results_ap(holdout, predicted(predictor, holdout), decode.max_detections)
     stage.tracker.metrics({f"holdout/{name}": value for name, value in scores.items()}, step)
     stage.say(f"step {step}: AP on {len(holdout.images)} held-out images {scores['AP']:.3f}")
 

@@ -15,6 +15,7 @@ from PIL import Image
 from pipelines.limits import Limits
 from pipelines.payload import read_rows
 from wssis.errors import InputError
+from wssis.settings import ResizeSettings
 
 LIMITS = Limits(images=3, megapixels=0.01, points=6, mib=1)
 POINTS = [{"x": 1, "y": 2.5, "class": "dog"}, {"x": 0, "y": 0, "class": "cat"}]
@@ -169,6 +170,29 @@ def test_images_are_limited_before_they_are_decoded(monkeypatch: pytest.MonkeyPa
     head = b"IHDR" + struct.pack(">IIBBBBB", 50_000, 20_000, 8, 2, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
     refused({"inputs": [{"image": text(bomb + b"\0\0\0\0IDAT")}]}, "at most 0.01 megapixels")
+
+
+@pytest.mark.parametrize("size", [(1, 3_999_999), (3_999_999, 1), (2, 150_000), (5, 130_000)])
+def test_the_limit_is_on_what_padding_makes_of_an_image(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """7.8 kB of 1 x 3,999,999 px once took the server to 22.8 GB."""
+    monkeypatch.setattr("wssis.data.images._to_rgb", lambda image: pytest.fail("decoded"))
+    limits = Limits(megapixels=4)
+    for short in (0, 800):
+        resize = ResizeSettings(short=short, long=1333)
+        row = {"inputs": [{"image": text(png(*size, "1"))}]}
+        body = json.dumps(row).encode()
+        if short:  # the network would see a small image
+            assert read_rows(body, "application/json", False, limits, resize)
+        else:
+            with pytest.raises(InputError, match=r"at most 4 megapixels, found .* padded to"):
+                read_rows(body, "application/json", False, limits, resize)
+
+
+@pytest.mark.parametrize("size", [(2000, 2000), (1000, 4000), (40, 50_000), (31, 90_000)])
+def test_padding_alone_refuses_no_ordinary_image(size: tuple[int, int]) -> None:
+    assert read({"inputs": [{"image": text(png(*size, "1"))}]}, limits=Limits(megapixels=4))
 
 
 @pytest.mark.parametrize(

@@ -259,7 +259,7 @@ def test_a_step_that_is_not_finite_names_groups_and_images_and_keeps_the_last_st
     with pytest.raises(NonFiniteLoss) as caught:
         train_refiner(data, [data], small, settings, 0, 2, resume=Resume(tmp_path / "state", ALWAYS))
     line = str(caught.value)
-    batch = ShuffledPositions([1] * 3, 1, 4, 0).at(2)
+    batch = ShuffledPositions(3, 1, 4, 0).at(2)
     assert "the gradient is not finite (backbone weights) at step 3" in line
     assert f"its images: {data.images[batch[0][1]].id}." in line
     assert "learning_rate" in line

@@ -11,7 +11,7 @@ from wssis.losses import solov2_loss
 from wssis.models.solov2 import SOLOv2
 from wssis.settings import AugmentSettings, ResizeSettings, SOLOv2Settings, TrainSettings
 from wssis.targets import assign
-from wssis.train_solov2 import SOLOv2Objective, solov2_batch_loss, train_solov2
+from wssis.train_solov2 import SOLOv2Objective, solov2_batch_loss, take_weights, train_solov2
 
 MODEL = SOLOv2Settings(
     pretrained=False,
@@ -213,7 +213,7 @@ def test_the_student_does_not_see_what_is_ignored(paint) -> None:
     assert losses[0] < losses[1]
 
 
-def test_repeats_weigh_the_sources(paint, monkeypatch) -> None:
+def test_a_batch_has_its_share_of_drawn_images(paint, monkeypatch) -> None:
     strong, weak = paint(ONE_OBJECT), paint(ONE_OBJECT, {}, first_id=5)
     shown = []
 
@@ -224,8 +224,51 @@ def test_repeats_weigh_the_sources(paint, monkeypatch) -> None:
         return prepare(objective, model, given)
 
     monkeypatch.setattr(SOLOv2Objective, "prepare", spy)
-    train(strong, weak, settings=replace(SHORT, iterations=5), repeats=[3, 1])
+    settings = replace(SHORT, iterations=5)
+    train(strong, guessed=[weak], drawn_share=0.6, settings=settings)
     assert sorted(shown) == [1] * 6 + [5] * 2 + [6] * 2
+    shown.clear()
+    train(strong, guessed=[weak], settings=replace(SHORT, iterations=3))  # each image as often as any other
+    assert sorted(shown) == [1, 1, 5, 5, 6, 6]
+
+
+def test_a_training_starts_from_the_weights_that_it_is_given(paint) -> None:
+    data, initial = paint(ONE_OBJECT), network()
+    initial.head.category.bias.data.fill_(0.25)
+    still = replace(SHORT, learning_rate=1e-12, weight_decay=0.0, iterations=1, norms="frozen")
+    told: list[list[str]] = []
+    (result, _), (other, _) = (
+        train(data, settings=still, initial=start, on_start=told.append, seed=5) for start in (initial, None)
+    )
+    assert told == [[]]
+    ours, given = result.model.state_dict(), initial.state_dict()
+    for name in given:
+        assert torch.allclose(ours[name].float(), given[name].float(), atol=1e-6), name
+    assert not same_weights(other.model, initial)
+    assert initial.training  # and is left as it was
+    assert float(initial.head.category.bias.detach().max()) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("change", "unfitting"),
+    [
+        ({"cells": (), "grids": (12, 8, 6)}, ()),  # levels have no weights of their own
+        ({"mask_channels": 4}, ("head.kernel.", "masks.out.")),
+        ({"parity": True}, ("head.position.", "masks.")),
+        ({"strides": (4, 8), "sources": (0, 1, 1)}, ("masks.", "backbone.", "fpn.")),
+    ],
+)
+def test_weights_that_do_not_fit_are_left_out_and_named(change: dict, unfitting: tuple[str, ...]) -> None:
+    model, teacher = network(settings=MODEL), network(settings=replace(MODEL, **change))
+    for parameter in teacher.parameters():
+        parameter.data.fill_(0.5)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    kept = take_weights(model, teacher)
+    assert {name for name in before if name.startswith(unfitting or "-")} >= set(kept)
+    assert bool(kept) == bool(unfitting)
+    given = teacher.state_dict()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name] if name in kept else given[name]), name
 
 
 def test_snapshots_are_kept_even_where_they_fall_on_one_step(paint) -> None:

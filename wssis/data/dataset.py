@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -69,31 +70,37 @@ class TrainingImages(Dataset[Sample]):
 
 
 class ShuffledPositions(Sampler[list[tuple[int, int]]]):
-    """Batches of (position, index): pass after pass over weighted shuffles, fixed by the seed.
+    """Batches of (position, index): pass after pass over shuffled images, fixed by the seed.
 
     With several processes, or `accumulate`, each batch comes as this process's parts of it, one by one.
 
     Args:
-        repeats: how often a pass holds each image (strong images can count more than once).
+        count: number of images.
         batch_size: samples a batch, of all processes together.
         iterations: number of batches.
         seed: of the shuffles.
         start: first batch (to resume).
         accumulate: parts of a batch that a process takes one after the other.
+        drawn: how many images have drawn masks; they come first.
+        drawn_share: share of the samples that these are, whatever the counts; 0 < share < 1. None: a pass
+            shows every image once. With a share, drawn and other images each have passes of their own.
     """
 
     def __init__(
         self,
-        repeats: Sequence[int],
+        count: int,
         batch_size: int,
         iterations: int,
         seed: int,
         start: int = 0,
         accumulate: int = 1,
+        drawn: int = 0,
+        drawn_share: float | None = None,
     ) -> None:
-        self.order = torch.repeat_interleave(torch.arange(len(repeats)), torch.tensor(repeats))
-        self.batch_size, self.iterations, self.seed, self.start = batch_size, iterations, seed, start
-        self.accumulate = accumulate
+        self.count, self.batch_size, self.iterations, self.seed = count, batch_size, iterations, seed
+        self.start, self.accumulate = start, accumulate
+        mixed = drawn_share is not None and 0 < drawn < count
+        self.drawn, self.drawn_share = (drawn, drawn_share or 0.0) if mixed else (0, 0.0)
 
     def __len__(self) -> int:
         return (self.iterations - self.start) * self.accumulate
@@ -103,20 +110,35 @@ class ShuffledPositions(Sampler[list[tuple[int, int]]]):
             yield from map(list, parts_of(keys, self.accumulate))
 
     def _batches(self, start: int) -> Iterator[list[tuple[int, int]]]:
-        size, shuffle, current = len(self.order), self.order, -1
+        drawn = _Passes(0, self.drawn, self.seed, stream=1)
+        others = _Passes(self.drawn, self.count - self.drawn, self.seed, stream=0)
         for batch in range(start, self.iterations):
             keys = []
             for position in range(batch * self.batch_size, (batch + 1) * self.batch_size):
-                epoch, offset = divmod(position, size)
-                if epoch != current:
-                    generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-                    shuffle, current = self.order[torch.randperm(size, generator=generator)], epoch
-                keys.append((position, int(shuffle[offset])))
+                # Drawn samples are spread evenly: so many of the positions up to here are theirs.
+                before = math.floor(position * self.drawn_share)
+                is_drawn = math.floor((position + 1) * self.drawn_share) > before
+                keys.append((position, drawn[before] if is_drawn else others[position - before]))
             yield keys
 
     def at(self, batch: int) -> list[tuple[int, int]]:
         """The keys of one whole batch, 0 the first of the training."""
         return next(self._batches(batch))
+
+
+class _Passes:
+    """Images `first` to `first + size`, pass after pass, each in a random order of its own."""
+
+    def __init__(self, first: int, size: int, seed: int, stream: int) -> None:
+        self.first, self.size, self.seed = first, size, seed * 1_000_003 + (stream << 40)
+        self.epoch, self.order = -1, torch.empty(0, dtype=torch.int64)
+
+    def __getitem__(self, place: int) -> int:
+        epoch, offset = divmod(place, self.size)
+        if epoch != self.epoch:
+            generator = torch.Generator().manual_seed(self.seed + epoch)
+            self.epoch, self.order = epoch, torch.randperm(self.size, generator=generator)
+        return self.first + int(self.order[offset])
 
 
 def collate(samples: list[Sample]) -> Batch:
@@ -126,16 +148,9 @@ def collate(samples: list[Sample]) -> Batch:
 
 
 def training_loader(
-    images: TrainingImages,
-    repeats: Sequence[int],
-    batch_size: int,
-    iterations: int,
-    workers: int = 0,
-    start: int = 0,
-    accumulate: int = 1,
+    images: TrainingImages, sampler: ShuffledPositions, workers: int = 0
 ) -> DataLoader[Batch]:
-    """Batches of `images` for a whole training, see `ShuffledPositions`."""
-    sampler = ShuffledPositions(repeats, batch_size, iterations, images.seed, start, accumulate)
+    """Batches of `images` for a whole training; `workers` as of `batches`."""
     images.room = KEEP_BYTES // (max(1, workers) * world())  # each process keeps images of its own
     return batches(images, sampler, collate, workers)
 

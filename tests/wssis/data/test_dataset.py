@@ -17,6 +17,10 @@ def order(sampler: ShuffledPositions) -> list[tuple[int, int]]:
     return [key for batch in sampler for key in batch]
 
 
+def order_of(count: int, batch_size: int, iterations: int, seed: int = 3, **options) -> ShuffledPositions:
+    return ShuffledPositions(count, batch_size, iterations, seed, **options)
+
+
 def samples(loader) -> list:
     return [sample for batch in loader for sample in zip(*batch, strict=True)]
 
@@ -100,15 +104,15 @@ def test_labels_are_those_of_the_objects(images) -> None:
 
 
 def test_processes_change_nothing(images) -> None:
-    alone = samples(training_loader(images, [1] * 4, 3, 4))
-    helped = samples(training_loader(images, [1] * 4, 3, 4, workers=2))
+    alone, helped = (samples(training_loader(images, order_of(4, 3, 4), workers)) for workers in (0, 2))
     assert len(alone) == 12
     assert all(equal(a, b) for a, b in zip(alone, helped, strict=True))
 
 
 def test_a_resumed_loader_goes_on_with_the_same_samples(images) -> None:
-    whole = samples(training_loader(images, [2, 1, 1, 1], 3, 6))
-    rest = samples(training_loader(images, [2, 1, 1, 1], 3, 6, start=4))
+    mix = {"drawn": 3, "drawn_share": 0.4}
+    whole = samples(training_loader(images, order_of(4, 3, 6, **mix)))
+    rest = samples(training_loader(images, order_of(4, 3, 6, start=4, **mix)))
     assert len(rest) == 6
     assert all(equal(a, b) for a, b in zip(whole[12:], rest, strict=True))
 
@@ -126,7 +130,7 @@ def test_an_error_is_the_same_from_another_process(paint, tmp_path, start_method
     (tmp_path / "2.png").unlink()
     told = []
     for workers in (0, 1):
-        loader = training_loader(images, [1, 1], 2, 1, workers)
+        loader = training_loader(images, order_of(2, 2, 1), workers)
         loader.multiprocessing_context = start_method if workers else None
         with pytest.raises(InputError) as caught:
             next(iter(loader))
@@ -138,7 +142,7 @@ def test_an_error_is_the_same_from_another_process(paint, tmp_path, start_method
 def test_processes_share_the_room_for_images(images, monkeypatch) -> None:
     monkeypatch.setattr(dataset, "world", lambda: 2)
     for workers, parts in ((0, 2), (1, 2), (2, 4)):
-        training_loader(images, [1] * 4, 3, 4, workers)
+        training_loader(images, order_of(4, 3, 4), workers)
         assert images.room == dataset.KEEP_BYTES // parts
 
 
@@ -151,29 +155,62 @@ def test_collate_keeps_sizes(images) -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 4, 7, 25])
 def test_every_pass_shows_every_image_once(batch_size: int) -> None:
-    keys = order(ShuffledPositions([1] * 10, batch_size, 100, seed=0))
+    keys = order(order_of(10, batch_size, 100))
     assert [position for position, _ in keys] == list(range(100 * batch_size))
-    passes = [[index for _, index in keys[i : i + 10]] for i in range(0, len(keys) // 10 * 10, 10)]
-    assert all(sorted(one) == list(range(10)) for one in passes)
-    assert passes[0] != passes[1]
+    assert_passes([index for _, index in keys], range(10))
 
 
-def test_repeats_are_counts_of_each_pass() -> None:
-    keys = order(ShuffledPositions([3, 1, 1], 5, 4, seed=1))
-    for i in range(0, 20, 5):
-        assert sorted(index for _, index in keys[i : i + 5]) == [0, 0, 0, 1, 2]
+def assert_passes(shown: list[int], images: range) -> None:
+    """Pass after pass every image once, in more than one order."""
+    size = len(images)
+    passes = [shown[i : i + size] for i in range(0, len(shown) // size * size, size)]
+    assert all(sorted(one) == list(images) for one in passes)
+    assert len(passes) < 2 or len(set(map(tuple, passes))) > 1
+
+
+@pytest.mark.parametrize("share", [0.05, 0.25, 0.4, 0.5, 0.6, 0.99])
+@pytest.mark.parametrize(("drawn", "count"), [(4, 44), (30, 33), (1, 2)])
+def test_the_drawn_share_of_samples_is_the_same_whatever_the_counts(
+    share: float, drawn: int, count: int
+) -> None:
+    keys = order(order_of(count, 8, 400, drawn=drawn, drawn_share=share))
+    assert [position for position, _ in keys] == list(range(3200))
+    is_drawn = [index < drawn for _, index in keys]
+    assert sum(is_drawn) == pytest.approx(share * 3200, abs=1)
+    for start in range(0, 3200, 8):  # no batch has more or fewer than the share but for rounding
+        assert abs(sum(is_drawn[start : start + 8]) - 8 * share) <= 1
+    if drawn > 1:
+        assert_passes([index for _, index in keys if index < drawn], range(drawn))
+        assert_passes([index for _, index in keys if index >= drawn], range(drawn, count))
+
+
+@pytest.mark.parametrize("drawn", [0, 10])
+def test_a_share_means_nothing_where_all_images_are_of_one_kind(drawn: int) -> None:
+    assert order(order_of(10, 4, 9, drawn=drawn, drawn_share=0.4)) == order(order_of(10, 4, 9))
+
+
+def test_without_a_share_drawn_images_are_as_frequent_as_others() -> None:
+    assert order(order_of(10, 4, 9, drawn=3)) == order(order_of(10, 4, 9))
 
 
 @pytest.mark.parametrize("start", [0, 1, 5, 11, 12])
-def test_start_resumes_where_the_whole_would_be(start: int) -> None:
+@pytest.mark.parametrize("mix", [{}, {"drawn": 3, "drawn_share": 0.3}])
+def test_start_resumes_where_the_whole_would_be(start: int, mix: dict) -> None:
     """Also from the middle of a pass: 3 batches of 4 are not a multiple of 10 samples."""
-    whole = list(ShuffledPositions([2, 1, 3, 4], 4, 12, seed=5))
-    rest = ShuffledPositions([2, 1, 3, 4], 4, 12, seed=5, start=start)
+    whole = list(order_of(10, 4, 12, **mix))
+    rest = order_of(10, 4, 12, start=start, **mix)
     assert list(rest) == whole[start:]
     assert len(rest) == 12 - start
     assert list(rest) == whole[start:]  # a second time the same
 
 
+def test_two_parts_of_a_batch_are_the_batch() -> None:
+    mix = {"drawn": 3, "drawn_share": 0.4}
+    parts = list(order_of(10, 8, 5, accumulate=2, **mix))
+    whole = list(order_of(10, 8, 5, **mix))
+    assert [sorted(parts[i] + parts[i + 1]) for i in range(0, 10, 2)] == [sorted(batch) for batch in whole]
+
+
 def test_the_seed_decides_the_order() -> None:
-    first, same, other = (order(ShuffledPositions([1] * 20, 4, 5, seed)) for seed in (1, 1, 2))
+    first, same, other = (order(order_of(20, 4, 5, seed)) for seed in (1, 1, 2))
     assert first == same != other

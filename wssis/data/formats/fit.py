@@ -109,7 +109,7 @@ class _Fitter:
         for place, item in enumerate(task.drawn):
             if item.rle is not None:
                 masks[place] = self.rle(item)
-        areas = dict(zip(masks, mask_api.area(list(masks.values())).tolist() if masks else [], strict=True))
+        areas = dict(zip(masks, rle_api.areas(list(masks.values())).tolist(), strict=True))
         labels = []
         for place, item in enumerate(task.drawn):
             area, box = areas.get(place), None
@@ -118,7 +118,7 @@ class _Fitter:
                 box = self.box(item)
                 if box is not None and item.region:
                     mask = _rectangle(box, self.size)
-                    counts, area = _text(mask), int(mask_api.area(mask))
+                    counts, area = _text(mask), rle_api.area(mask)
             labels.append(Fitted(counts, area or 0, box, None if item.point is None else self.point(item)))
         return Fit(self.size, labels, self.notices)
 
