@@ -11,6 +11,7 @@ import torch
 
 from pipelines import asking, gate, paths, registry, versions
 from pipelines.asking import Answers
+from pipelines.decode_file import own_decode, write_decode
 from pipelines.sections import Promote
 from pipelines.store import open_store
 from wssis.data import rle as rle_api
@@ -52,8 +53,11 @@ def test_a_student_answers_with_its_own_code_and_passes(
 ) -> None:
     # Code elsewhere on the path must not be taken for the version's own.
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    registry.register_student(models / "teacher", LOW, source())
+    # AP wants all instances, whatever score a version shows them from.
+    write_decode(shutil.copytree(models / "teacher", Path("student")), LOW, 1.0)
+    registry.register_student(Path("student"), LOW, source())
     version = versions.find("wssis-student", 1)
+    assert own_decode(version.files)[1] == 1.0
     verdict = gate.examine(version, None, Promote())
     assert not verdict.failed
     assert verdict.answers is not None

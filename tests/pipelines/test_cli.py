@@ -10,10 +10,15 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from pipelines import paths
 from pipelines.cli import main
+from pipelines.decode_file import write_decode
 from wssis.data.coco import load_coco
+from wssis.settings import DecodeSettings
 
+LOW = DecodeSettings(score_threshold=0.0, keep_threshold=0.0, max_detections=3)
 ROOT = Path(__file__).parents[2]
 
 
@@ -113,6 +118,92 @@ def test_predict_writes_coco_json(project: Path, models: Path, images: Path) -> 
     assert 0 < found.num_objects <= 6
     assert all(item.score is not None for image in found.images for item in image.annotations)
     assert sorted(path.name for path in Path("drawn").iterdir()) == ["a.png", "b.png"]
+
+
+def scores_of(path: str) -> list[float]:
+    return [a["score"] for a in json.loads(Path(path).read_text())["annotations"]]
+
+
+def test_predict_shows_instances_from_the_models_score_on(
+    project: Path, models: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(models / "teacher", project / "student")
+    low = DecodeSettings(score_threshold=0.0, keep_threshold=0.0, max_detections=1000)
+    image = str(images / "a.png")
+
+    def predict(*words: str) -> list[float]:
+        assert main(["predict", image, "--model", "student", "--out", "r.json", "--draw", "d", *words]) == 0
+        return scores_of("r.json")
+
+    write_decode(folder, low, None)
+    everything = predict()
+    assert "of any score" in capsys.readouterr().out
+    middle = everything[len(everything) // 2]
+    write_decode(folder, low, middle)
+    shown = predict()
+    assert shown == [score for score in everything if score >= middle]
+    assert 0 < len(shown) < len(everything)
+    assert f"at least {middle:.2g} (--score 0 gives all)" in capsys.readouterr().out
+    assert predict("--score", "0") == everything
+    assert predict("--score", str(everything[0])) == [s for s in everything if s >= everything[0]]
+    assert "--score" in fails(capsys, "predict", image, "--model", "student", "--out", "r", "--score", "1.5")
+    assert "--points" in fails(
+        capsys, "predict", image, "--model", str(models), "--out", "r", "--points", "p.csv", "--score", "0.5"
+    )
+    assert "--score" in fails(capsys, "serve", "--model", "student", "--score", "nan")
+
+
+def test_predict_says_what_max_detections_left_out(
+    project: Path, models: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The cap is the model's own outside of a project, and counts what would have been shown."""
+    folder = shutil.copytree(models / "teacher", project / "student")
+    words = ["predict", str(images / "b.png"), "--model", "student", "--out", "r.json"]
+    write_decode(folder, DecodeSettings(score_threshold=0.0, keep_threshold=0.0, max_detections=1000), 0.0)
+    assert main(words) == 0
+    everything = scores_of("r.json")
+    assert "max_detections" not in capsys.readouterr().out
+    write_decode(folder, DecodeSettings(score_threshold=0.0, keep_threshold=0.0, max_detections=3), 0.0)
+    assert main(words) == 0
+    assert len(scores_of("r.json")) == 3
+    line = f"3 of {len(everything):,} kept (evaluate.decode.max_detections)"
+    assert line in capsys.readouterr().out
+    assert main([*words, "--score", str(max(everything))]) == 0  # what is not shown is not cut
+    assert "max_detections" not in capsys.readouterr().out
+
+
+def test_thresholds_are_those_of_params_for_the_projects_own_models(
+    project: Path, models: Path, images: Path
+) -> None:
+    assert main(["preset", "shapes"]) == 0
+    write_decode(shutil.copytree(models / "teacher", project / "elsewhere"), LOW, 0.0)
+    write_decode(shutil.copytree(models / "teacher", paths.STUDENT), LOW, 0.0)
+    shutil.copytree(models / "teacher", project / "bare")
+    found = {}
+    for model in ("elsewhere", str(paths.STUDENT), "bare"):
+        assert main(["predict", str(images), "--model", model, "--out", "r.json"]) == 0
+        found[model] = len(scores_of("r.json"))
+    # By params.yaml an untrained network, whose scores are low, finds nothing.
+    assert found == {"elsewhere": 6, str(paths.STUDENT): 0, "bare": 0}
+
+
+def test_a_damaged_decode_file_is_named(
+    project: Path, models: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(models / "teacher", project / "student")
+    for damaged in ("{", "[]", '{"nms": "soft"}', '{"area_strides": [], "score": []}'):
+        (folder / "decode.json").write_text(damaged)
+        line = fails(capsys, "predict", str(images), "--model", "student", "--out", "r.json")
+        assert "decode.json" in line
+
+
+def test_an_image_that_padding_makes_huge_is_refused_before_it_is_decoded(
+    project: Path, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("1", (3_999_999, 1)).save("line.png")
+    words = ["predict", "line.png", "--model", str(models / "teacher"), "--out", "r.json"]
+    assert "padded to 128" in fails(capsys, *words)
+    assert not Path("r.json").exists()
 
 
 def test_predict_with_points_gives_each_point_a_mask_or_an_ignore_region(

@@ -203,6 +203,19 @@ def test_another_signature_is_refused(answer: Callable[..., None], monkeypatch: 
     assert "scale" in said(verdict, "signature")
 
 
+def test_a_new_param_that_has_a_default_is_no_other_signature(answer: Callable[..., None]) -> None:
+    answer({1: Answers((*[both()] * 4, [])), 2: Answers((*[both()] * 4, []))})
+
+    class WithScore(Stub):
+        signature = {"inputs": ["image"], "params": [{"name": "score", "default": None}]}  # noqa: RUF012
+
+    new = WithScore("wssis-student", 2, (), datetime.now(UTC), "run", version(2).tags)
+    assert passed(examine(new, version(1), Promote())) == ALL_OK
+    without = examine(version(1), new, Promote())  # whoever sends a score would be refused
+    assert passed(without) == ALL_OK | {"signature": False}
+    assert "params" in said(without, "signature")
+
+
 def test_a_production_that_does_not_answer_is_said(answer: Callable[..., None]) -> None:
     answer({1: Answers(problem="it ended with -9"), 2: Answers((*[both()] * 4, []))})
     verdict = examine(version(2), version(1), Promote())

@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from pipelines import paths, registry
+from pipelines.decode_file import write_decode
+from pipelines.models import load_predictor
 from pipelines.store import open_store
+from wssis.data.images import read_image
 from wssis.errors import InputError
 from wssis.settings import DecodeSettings, PseudoRules
 
@@ -200,7 +203,11 @@ def test_the_stage_registers_what_was_measured_once(
 def test_models_load_in_a_fresh_process_elsewhere_and_unpickle_nothing(
     run_id: str, models: Path, images: Path, tmp_path: Path
 ) -> None:
-    registry.register_student(models / "teacher", LOW, registry.Source(run_id))
+    predictor, _ = load_predictor(models / "teacher", LOW)
+    scores = predictor.predict([read_image(images, "a.png")])[0].scores
+    assert scores is not None
+    write_decode(shutil.copytree(models / "teacher", tmp_path / "student"), LOW, float(scores[1]))
+    registry.register_student(tmp_path / "student", LOW, registry.Source(run_id))
     registry.register_labeler(models / "teacher", models / "refiner", PseudoRules(), registry.Source(run_id))
     script = textwrap.dedent(f"""
         import json, sys
@@ -227,6 +234,8 @@ def test_models_load_in_a_fresh_process_elsewhere_and_unpickle_nothing(
             assert error.message.startswith("row 0, image: expected an image"), error.message
         print(json.dumps([
             student.predict(pandas.DataFrame({{"image": [image]}})),
+            student.predict(pandas.DataFrame({{"image": [image]}}), params={{"score": 1.0}}),
+            student.predict(pandas.DataFrame({{"image": [image]}}), params={{"score": 0.0}}),
             labeler.predict(pandas.DataFrame({{"image": [image], "points": [points]}})),
         ]))
     """)
@@ -239,7 +248,10 @@ def test_models_load_in_a_fresh_process_elsewhere_and_unpickle_nothing(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    (found,), (labelled,) = json.loads(done.stdout)
+    (found,), (none,), (everything,), (labelled,) = json.loads(done.stdout)
+    assert none == []
+    assert everything[: len(found)] == found
+    assert len(everything) == 3 > len(found)
     assert [point["category_id"] for point in labelled] == [7, 3]
     # The command gives the same masks.
     from pipelines.cli import main

@@ -6,6 +6,7 @@ import base64
 import http.client
 import io
 import json
+import resource
 import shutil
 import socket
 import sys
@@ -27,6 +28,7 @@ from pipelines.limits import Limits
 from pipelines.listening import listen
 from wssis.data.coco import Category
 from wssis.errors import InputError
+from wssis.settings import ResizeSettings
 
 JSON = {"Content-Type": "application/json"}
 LIMITS = Limits(images=3, megapixels=0.05, points=5, mib=1)
@@ -175,6 +177,42 @@ def test_bad_requests_are_400_with_one_line(student: Served) -> None:
     student.refused(400, "row 1, image: expected a whole image", body=damaged)
 
 
+def test_an_image_that_padding_makes_huge_is_refused_in_little_memory(student: Served) -> None:
+    """7.8 kB that are padded to 32 x 4,000,000 px once took the server to 22.8 GB."""
+    file = io.BytesIO()
+    Image.new("L", (3_999_999, 1)).save(file, "PNG")
+    assert len(file.getvalue()) < 10_000
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with serving(student.model, Limits()) as served:
+        resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), before[1]))
+        try:
+            for form in ({"Content-Type": "image/png"}, JSON):
+                body = file.getvalue() if form is not JSON else {"inputs": [{"image": text(file.getvalue())}]}
+                line = served.refused(400, "at most 4 megapixels", "padded to 128", body=body, headers=form)
+                assert "row 0, image" in line
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
+        assert served.ask({"inputs": [{"image": text(picture())}]})[0] == 200
+
+
+def test_a_server_shows_instances_from_the_models_score_on_or_another(
+    student: Served, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = shutil.copytree(models / "teacher", tmp_path / "student")
+    decode = {"score_threshold": 0.0, "keep_threshold": 0.0, "max_detections": 3, "area_strides": []}
+    row = {"image": picture()}
+    scores = [item["score"] for item in student.model.answer(row, 0)]
+    assert len(scores) == 3
+    (folder / "decode.json").write_text(json.dumps(decode | {"score": scores[1]}))
+    assert len(server.open_model("student").answer(row, 0)) == 2
+    assert len(server.open_model("student", 0.0).answer(row, 0)) == 3
+    assert len(server.open_model("student", 1.0).answer(row, 0)) == 0
+    with pytest.raises(InputError, match="labeler"):
+        server.open_model(str(models), 0.5)
+
+
 @pytest.mark.parametrize("said", [True, False])
 def test_a_body_that_is_too_long_is_refused(student: Served, said: bool) -> None:
     body: Any = b"x" * (5 * 2**20)
@@ -293,6 +331,7 @@ class Slow:
 
     kind = "student"
     categories = (Category(1, "cat"),)
+    resize = ResizeSettings()
 
     def __init__(self, seconds: float = 0.0, error: Exception | None = None) -> None:
         self.seconds, self.error, self.begun = seconds, error, 0

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wssis import decode as decode_module
 from wssis import nms
-from wssis.decode import decode, mask_nms, mask_quality, matrix_nms, point_nms, resize_masks
+from wssis.decode import decode, decode_counted, mask_nms, mask_quality, matrix_nms, point_nms, resize_masks
 from wssis.settings import DecodeSettings
 
 PAPER = DecodeSettings(area_strides=(8, 8, 16, 32, 32))
@@ -272,7 +272,15 @@ def test_hundreds_of_objects(make_scene):
     out = decode(raw, 0, (320, 320), (320, 320), settings)
     assert len(out) == 369
     assert out.masks.flatten(1).any(1).all()
-    assert len(decode(raw, 0, (320, 320), (320, 320), DecodeSettings())) == 100
+    few, left_out = decode_counted(raw, 0, (320, 320), (320, 320), DecodeSettings())
+    assert (len(few), left_out) == (100, 269)
+    middle = float(out.scores[49])
+    above = int((out.scores >= middle).sum())
+    few, left_out = decode_counted(raw, 0, (320, 320), (320, 320), DecodeSettings(max_detections=20), middle)
+    assert (len(few), left_out) == (20, above - 20)
+    shown, left_out = decode_counted(raw, 0, (320, 320), (320, 320), settings, middle)
+    assert (len(shown), left_out) == (above, 0)
+    assert torch.equal(shown.scores, out.scores[:above])
 
 
 def test_nothing_of_decode_needs_a_gradient(make_raw):
