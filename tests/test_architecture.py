@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+import wssis
 from pipelines import paths
 from pipelines.params import flatten, load_params, read_yaml
 from pipelines.sections import Params
@@ -139,9 +141,17 @@ def test_each_library_has_its_module(path: Path) -> None:
         assert library not in tops or path.stem in modules, f"{path.name} imports {library}"
 
 
-def test_ruff_confines_the_libraries_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("import mlflow\nimport optuna\nimport yaml\n\nprint(mlflow, optuna, yaml)\n", 3),
+        ("from pycocotools import mask as api\n\nprint(api.area([]))\n", 1),
+        ("from pycocotools.mask import area\n\nprint(area([]))\n", 1),
+        ("import pycocotools.mask\n\nprint(pycocotools.mask.area([]))\n", 1),
+    ],
+)
+def test_ruff_refuses_what_has_its_place(text: str, count: int) -> None:
     stray = ROOT / "pipelines" / "stray.py"
-    text = "import mlflow\nimport optuna\nimport yaml\n\nprint(mlflow, optuna, yaml)\n"
     done = subprocess.run(
         [sys.executable, "-m", "ruff", "check", "--output-format=concise", f"--stdin-filename={stray}", "-"],
         input=text,
@@ -150,7 +160,7 @@ def test_ruff_confines_the_libraries_too(tmp_path: Path) -> None:
         cwd=ROOT,
         check=False,
     )
-    assert done.stdout.count("TID251") == 3
+    assert done.stdout.count("TID251") == count
 
 
 @pytest.mark.parametrize("path", [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))], ids=str)
@@ -300,6 +310,17 @@ def test_metrics_and_tuned_rules_are_kept_by_git() -> None:
         for path, options in outs(name).items():
             plain = path.startswith(("metrics/", "tuned/"))
             assert (options.get("cache") is False) == plain, path
+
+
+def test_license_and_citation_are_those_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = read_yaml(ROOT / "CITATION.cff")
+    assert citation["license"] == project["license"] == "Apache-2.0"
+    assert citation["version"] == wssis.__version__
+    assert [author["name"] for author in citation["authors"]] == [a["name"] for a in project["authors"]]
+    text = (ROOT / "LICENSE").read_text()
+    assert "Apache License" in text
+    assert "Copyright 2026 The wssis authors" in text
 
 
 def test_usage_reports_are_off() -> None:
