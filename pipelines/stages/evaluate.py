@@ -13,6 +13,7 @@ from torch import Tensor
 from pipelines import paths
 from pipelines.curves import write_csv
 from pipelines.decode_file import write_decode
+from pipelines.journal import Journal
 from pipelines.labeling import predict_left, results_of
 from pipelines.models import Saved, load_solov2
 from pipelines.pictures import save_picture, stack
@@ -24,6 +25,7 @@ from wssis.files import write_json
 from wssis.metrics import ap_by_class
 from wssis.operating_point import Matches
 from wssis.predictor import Predictor
+from wssis.settings import DecodeSettings
 
 MODELS = (
     ("teacher", paths.TEACHER, paths.METRICS_TEACHER),
@@ -52,10 +54,7 @@ def evaluate(stage: Stage) -> None:
             predict_left(predictor, holdout, f"{name}, held-out images", held[name])
     stage.whole()
     most = settings.decode.max_detections
-    points = {name: Matches.of(holdout, results_of(holdout, held[name]), most).best() for name in SCORED}
-    for name, path in zip(SCORED, (paths.STRONG_ONLY_DECODE, paths.STUDENT_DECODE), strict=True):
-        point = points[name]
-        write_decode(path.parent, settings.decode, point.score if point else None)
+    shown_from = choose_scores(settings.decode, holdout, held)
     classes: list[dict[str, float | int | str]] = [
         {"class": name, "objects": count} for name, count in objects_of(val).items()
     ]
@@ -76,29 +75,49 @@ def evaluate(stage: Stage) -> None:
         "full_label_hours": totals["full_label_hours"],
     }
     write_json(paths.METRICS_SUMMARY, summary, indent=2)
-    detections: dict[str, float] = {}
-    for name, _, journal in networks:
-        if point := points.get(name):
-            shown = Matches.of(val, results_of(val, journal), most).at(point.score)
-            values = {
-                "score": shown.score,
-                "F1": shown.f1,
-                "precision": shown.precision,
-                "recall": shown.recall,
-            }
-            detections |= {f"{name}_{key}": value for key, value in values.items()}
-            stage.say(f"{name}: F1 {shown.f1:.3f} from score {shown.score:.2f} on")
+    on_val = {name: journal for name, _, journal in networks}
+    detections = shown_metrics(stage, val, on_val, shown_from, most)
     write_json(paths.METRICS_DETECTIONS, detections, indent=2)
     stage.tracker.metrics(detections)
     write_csv(paths.PLOT_CLASSES, classes)
     stage.tracker.headline({**summary, "teacher_AP": scores["teacher"]["AP"]})
-    shown_from = {name: point.score for name, point in points.items() if point}
     predictor.score = shown_from.get("student", 0.0)
     draw_predictions(predictor, val, settings.pictures)
     stage.tracker.file(paths.PICTURE_PREDICTIONS, "pictures")
     if stage.tracker.run_id is not None:
         earlier = [(name, load_solov2(folder, stage.device)) for name, folder in EARLIER]
         line_up(stage, val, [*earlier, *((name, saved) for name, saved, _ in networks)], shown_from)
+
+
+def choose_scores(decode: DecodeSettings, holdout: CocoData, held: Mapping[str, Journal]) -> dict[str, float]:
+    """The score with the best F1 on the held-out images, kept beside each model's weights; {name: score}.
+
+    A model none of whose instances matches a held-out object has none.
+    """
+    chosen = {}
+    for name, path in zip(SCORED, (paths.STRONG_ONLY_DECODE, paths.STUDENT_DECODE), strict=True):
+        best = Matches.of(holdout, results_of(holdout, held[name]), decode.max_detections).best()
+        write_decode(path.parent, decode, best.score if best else None)
+        if best:
+            chosen[name] = best.score
+    return chosen
+
+
+def shown_metrics(
+    stage: Stage,
+    val: CocoData,
+    journals: Mapping[str, Journal],
+    shown_from: Mapping[str, float],
+    max_detections: int,
+) -> dict[str, float]:
+    """Precision, recall and F1 on `val` of the instances that each model shows, and their least score."""
+    metrics: dict[str, float] = {}
+    for name, score in shown_from.items():
+        point = Matches.of(val, results_of(val, journals[name]), max_detections).at(score)
+        values = {"score": score, "F1": point.f1, "precision": point.precision, "recall": point.recall}
+        metrics |= {f"{name}_{key}": value for key, value in values.items()}
+        stage.say(f"{name}: F1 {point.f1:.3f} from score {score:.2f} on")
+    return metrics
 
 
 def line_up(

@@ -146,9 +146,7 @@ def validate(stage: Stage, model: nn.Module, step: int) -> None:
     """Note a network's AP on the held-out strong images."""
     assert isinstance(model, SOLOv2)
     holdout = stage.load(paths.HOLDOUT)
-    decode = (
-        stage.params.evaluate.decode
-    )  # for MLflow's curve alone: nothing that the stage writes hangs on it
+    decode = stage.params.evaluate.decode  # no file that this stage writes depends on it
     predictor = Predictor(model, stage.params.resize, decode)
     scores = results_ap(holdout, predicted(predictor, holdout), decode.max_detections)
     stage.tracker.metrics({f"holdout/{name}": value for name, value in scores.items()}, step)

@@ -327,7 +327,8 @@ def test_shards_have_the_gpus_that_the_user_leaves_them(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    script = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"
+    # One write a line: both have the same pipe, and an unbuffered print makes two.
+    script = "import os; os.write(1, (os.environ['CUDA_VISIBLE_DEVICES'] + chr(10)).encode())"
     monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c", script])
     for visible, shown in ((None, {"0", "1"}), ("2,MIG-a", {"2", "MIG-a"})):
         if visible:

@@ -15,10 +15,12 @@ import torch
 from PIL import Image
 
 from pipelines import paths
+from pipelines.decode_file import own_decode, write_decode
 from pipelines.params import load_params, parse, read_yaml
 from pipelines.sections import Params
 from pipelines.stage import Stage
 from pipelines.stages.audit import audit
+from pipelines.stages.evaluate import evaluate
 from pipelines.stages.prepare import prepare
 from pipelines.stages.pseudo import pseudo
 from pipelines.stages.register import register
@@ -26,6 +28,7 @@ from pipelines.stages.split import split
 from wssis.data import rle
 from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, load_coco, save_coco
 from wssis.errors import InputError
+from wssis.settings import DecodeSettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -275,3 +278,79 @@ def test_a_stage_with_wrong_params_ends_with_two_and_one_line(tmp_path: Path) ->
 
 def test_the_shipped_params_are_those_of_this_test() -> None:
     assert stage("split").params == load_params(ROOT / "params.yaml")
+
+
+def planned(data: CocoData, scores: dict[bool, float], false: float) -> list[dict[str, Any]]:
+    """COCO results: every object's mask, with one score for the first object of an image and one for the
+    others, and a mask of nothing."""
+    results = []
+    for image in data.images:
+        nothing = rle.encode(torch.ones((1, *image.size), dtype=torch.bool))[0]
+        found = [(item.rle, scores[place == 0], item.label) for place, item in enumerate(image.objects)]
+        for mask, score, label in [*found, (nothing, false, 0)]:
+            assert mask is not None
+            results.append(
+                {
+                    "image_id": image.id,
+                    "category_id": data.categories[label].id,
+                    "segmentation": mask,
+                    "bbox": rle.bounding_box(mask),
+                    "area": rle.area(mask),
+                    "score": score,
+                }
+            )
+    return results
+
+
+def test_evaluate_chooses_the_shown_score_on_held_out_images(
+    workspace: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On `val` another score would be better: half of its objects score lower than what is false."""
+    prepare(stage("prepare", data=SHAPES))
+    split(stage("split", split={"strong": 0.5, "holdout": 0.4}))
+    for folder in (paths.TEACHER, paths.TEACHER_EARLY, paths.TEACHER_LATE, paths.STRONG_ONLY, paths.STUDENT):
+        shutil.copytree(models / "teacher", folder)
+    held = {image.id for image in load_coco(paths.HOLDOUT).images}
+
+    def predict(predictor: Any, data: CocoData, name: str, journal: Any) -> None:
+        on_val = not name.endswith("held-out images")
+        assert on_val or {image.id for image in data.images} == held
+        if name.startswith("strong_only"):
+            journal.add(0, planned(data, {True: 0.0, False: 0.0}, 0.5) if on_val else [])
+        elif on_val:
+            journal.add(0, planned(data, {True: 0.5, False: 0.2}, 0.3))
+        else:
+            journal.add(0, planned(data, {True: 0.6, False: 0.6}, 0.3))
+
+    monkeypatch.setattr("pipelines.stages.evaluate.predict_left", predict)
+    evaluate(stage("evaluate"))
+    decode, score = own_decode(paths.STUDENT)
+    assert decode == load_params(ROOT / "params.yaml").evaluate.decode
+    assert score == pytest.approx(0.45)
+    val = load_coco(paths.PREPARED_VAL)
+    shown = json.loads(paths.METRICS_DETECTIONS.read_text())
+    assert shown == pytest.approx(
+        {
+            "student_score": 0.45,
+            "student_precision": 1.0,
+            "student_recall": len(val.images) / val.num_objects,
+            "student_F1": 2 * len(val.images) / (len(val.images) + val.num_objects),
+        }
+    )
+    # Nothing of strong-only matches a held-out object: all of it is shown.
+    assert own_decode(paths.STRONG_ONLY) == (decode, None)
+    scores = json.loads(paths.METRICS_STUDENT.read_text())
+    assert scores["AP50"] > shown["student_recall"]  # AP is over all scores
+
+
+def test_a_new_training_takes_the_score_of_earlier_weights_away(workspace: Path, models: Path) -> None:
+    from pipelines.stages.train import save
+    from wssis.checkpoint import load_model
+
+    write_decode(paths.STUDENT, DecodeSettings(), 0.5)
+    save(stage("student"), load_model(models / "teacher")[0], strong_data(), paths.STUDENT, 1)
+    assert own_decode(paths.STUDENT) == (None, None)
+
+
+def strong_data() -> CocoData:
+    return CocoData((Category(3, "cat"), Category(7, "dog")), (), ".")
