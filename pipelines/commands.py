@@ -97,7 +97,9 @@ def predict_images(
 
 def shown_from(score: float) -> str:
     """From which score instances are given, for a person."""
-    return f"with a score of at least {score:.2g} (--score 0 gives all)" if score else "of any score"
+    if not score:
+        return "of any score (--score X leaves out what scores less)"
+    return f"with a score of at least {score:.2g} (--score 0 gives all)"
 
 
 def evaluate_model(model: str, images: str, annotations: str, out: str) -> None:
