@@ -35,7 +35,7 @@ def main(questions: Path) -> None:
     if not code.is_relative_to(Path(asked["model"]).resolve()):
         raise RuntimeError(f"expected the code in {asked['model']}, found {code}")
     known = model.metadata.get_params_schema()
-    # All instances, whatever score a version shows them from: AP wants them.
+    # AP needs all instances, below the version's own score threshold too.
     with_score = known is not None and any(param.name == "score" for param in known.params)
     params = {"score": 0.0} if with_score else None
     print("loaded", flush=True)

@@ -34,7 +34,7 @@ class Student:
     """Images to instances: a row's `image` (bytes of an image file) to COCO results, best score first.
 
     Args:
-        predictor: leaves out what is below its own score.
+        predictor: applies its own minimum score.
         categories: of its labels.
     """
 

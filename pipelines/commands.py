@@ -43,7 +43,7 @@ def predict_images(
     """Write COCO JSON of a model's instances, or of a labeler's masks for `points`, in `images`.
 
     Args:
-        score: least score of an instance; None: the model's own.
+        score: minimum score of an instance; None: the model's own threshold.
 
     Raises:
         InputError: images, points or model cannot be used; nothing is written then.
@@ -96,10 +96,8 @@ def predict_images(
 
 
 def shown_from(score: float) -> str:
-    """From which score instances are given, for a person."""
-    if not score:
-        return "of any score (--score X leaves out what scores less)"
-    return f"with a score of at least {score:.2g} (--score 0 gives all)"
+    """The score threshold, in words."""
+    return f"with a score >= {score:.2g} (--score 0 keeps all)" if score else "with any score"
 
 
 def evaluate_model(model: str, images: str, annotations: str, out: str) -> None:
@@ -146,9 +144,9 @@ def backend_in_force() -> Backend:
 
 
 def decode_in_force(folder: Path) -> DecodeSettings | None:
-    """Thresholds for a model: those of params.yaml, where the model is this project's or has none of its own.
+    """Decoding thresholds from params.yaml, for a model of this project or one without its own.
 
-    None: the model's own, or the defaults. A registered version keeps those that it was registered with.
+    None for other models: a registered version keeps the thresholds that it was registered with.
     """
     here = folder.resolve().is_relative_to(paths.STUDENT.parent.resolve())
     if paths.PARAMS.exists() and (here or own_decode(folder)[0] is None):

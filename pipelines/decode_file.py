@@ -1,4 +1,4 @@
-"""`decode.json` in a model's folder: how its maps become instances, and from which score these are shown."""
+"""`decode.json` in a model folder: its decoding thresholds and the score threshold for showing instances."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ SCORE = "score"  # beside the fields of DecodeSettings
 
 
 def own_decode(folder: str | Path) -> tuple[DecodeSettings | None, float | None]:
-    """The thresholds that a model's folder has for it, and the score from which its instances are shown.
+    """A model folder's own decoding thresholds and score threshold; None for what it does not have.
 
     Raises:
-        InputError: its file is damaged.
+        InputError: `decode.json` is damaged.
     """
     path = Path(folder) / paths.DECODE_FILE
     if not path.exists():
@@ -27,16 +27,18 @@ def own_decode(folder: str | Path) -> tuple[DecodeSettings | None, float | None]
         values = json.loads(path.read_text())
         score = values.pop(SCORE, None)
         settings = DecodeSettings(**{**values, "area_strides": tuple(values["area_strides"])})
-        return settings, None if score is None else float(score)
+        if score is not None and not 0 <= score <= 1:
+            raise ValueError(f"score {score}")
+        return settings, score
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"expected thresholds of decoding, found others ({error!r})",
+            f"expected decoding thresholds, found something else ({error!r})",
             where=path,
-            remedy="`dvc repro` writes it again; or register the model again",
+            remedy="Run `dvc repro evaluate` to write it again, or register the model again",
         ) from error
 
 
 def write_decode(folder: str | Path, settings: DecodeSettings, score: float | None) -> None:
-    """Write a model's thresholds, and the score from which its instances are shown, if one was chosen."""
+    """Write a model's decoding thresholds, and its score threshold if one was chosen."""
     chosen = {} if score is None else {SCORE: score}
     write_json(Path(folder) / paths.DECODE_FILE, asdict(settings) | chosen, indent=2)

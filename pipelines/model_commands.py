@@ -84,12 +84,12 @@ def add_commands(commands: Commands) -> None:
 
 
 def add_score(command: argparse.ArgumentParser) -> None:
-    """The option `--score` of commands that show what a student finds."""
+    """Add `--score`, the minimum score of a student's instances."""
     command.add_argument(
         "--score",
         metavar="X",
         type=share,
-        help="least score of an instance, 0 to 1; 0: all; default: what the pipeline chose for the model",
+        help="minimum score of an instance, 0 to 1; default: the threshold that the pipeline chose",
     )
 
 

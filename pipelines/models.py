@@ -1,7 +1,7 @@
 """Saved networks as predictors and labelers: what stages, commands and served models load.
 
-A predictor is a folder with a SOLOv2 and, once the stage evaluate has chosen its score, `decode.json`; a
-labeler is one with `teacher/`, `refiner/` and `rules.json`.
+A predictor is a folder with a SOLOv2 and, after the stage evaluate, `decode.json`; a labeler is one with
+`teacher/`, `refiner/` and `rules.json`.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def load_predictor(
     """A predictor and its classes.
 
     Args:
-        decode: thresholds; None: the model's own, or the defaults where it has none.
-        score: least score of an instance; None: the model's own, or 0 where it has none.
+        decode: thresholds; None: the model's own, else the defaults.
+        score: minimum score of an instance; None: the model's own threshold, else 0.
     """
     saved = load_solov2(folder, device)
     own, own_score = own_decode(folder)

@@ -51,7 +51,7 @@ class Source:
 
 
 def register_student(model: Path, decode: DecodeSettings, source: Source) -> int:
-    """Register a student with its thresholds, and the score that was chosen for it (`decode.json`).
+    """Register a student with its decoding thresholds and its own score threshold (`decode.json`).
 
     Returns:
         the version (see `_register`).
@@ -127,7 +127,7 @@ def signature(kind: str) -> Any:
 
     image = ColSpec(DataType.binary, "image")
     if kind == "student":
-        # Least score of an instance; none: the version's own.
+        # Minimum score of an instance; none: the version's own threshold.
         score = ParamSpec("score", DataType.double, default=None)
         return ModelSignature(inputs=Schema([image]), params=ParamSchema([score]))
     fields = [

@@ -116,10 +116,9 @@ class Student(Section):
     """The training on strong and pseudo-labelled images; strong-only is the same without the latter.
 
     Attributes:
-        start: weights that both trainings begin with: those of the teacher, where they fit, or those of the
-            backbone alone (ImageNet's, or as `model.pretrained` says).
-        drawn_share: share of a batch that has drawn masks, whatever the counts; null: each image is shown as
-            often as any other.
+        start: initial weights of both trainings: the teacher's where they fit, or the backbone's alone
+            (`model.pretrained`).
+        drawn_share: share of the samples that have drawn masks; null: every image equally often.
     """
 
     train: TrainSettings

@@ -238,7 +238,7 @@ def open_model(name: str, score: float | None = None) -> Model:
 
     Args:
         name: a folder or a registered model.
-        score: least score of a student's instances; None: the model's own.
+        score: minimum score of a student's instances; None: the model's own threshold.
 
     Raises:
         InputError: there is none, or a score is given for a labeler.

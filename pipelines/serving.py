@@ -35,7 +35,7 @@ class Served(PythonModel):
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> list[Results]:
         """The answer to each row of a table.
 
-        `params` may name another `score` for a student than its own: instances below are left out.
+        `params` may set `score`, the minimum score of a student's instances, in place of the model's own.
 
         Raises:
             MlflowException: a row cannot be used; its message is one line. (Of any other exception MLflow's

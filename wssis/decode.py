@@ -130,7 +130,7 @@ def suppress(
 
     Args:
         cells, labels, scores: (N,) candidates of one image, in any order.
-        score: least score after NMS.
+        score: minimum score after NMS.
 
     Returns:
         rows (n,) int64 into the candidates, scores (n,) descending, mask probabilities (n, Hm, Wm), and how
@@ -196,14 +196,14 @@ def decode_counted(
     settings: DecodeSettings,
     score: float = 0.0,
 ) -> tuple[Instances, int]:
-    """Instances of one image of the batch, and how many `max_detections` left out.
+    """Instances of one image of the batch, and how many more `max_detections` cut off.
 
     Args:
         image_hw: (H, W) of the image in the padded input. out_hw: size that the masks shall have.
-        score: least score of an instance, 0 to 1.
+        score: minimum score of an instance, 0 to 1.
 
     Returns:
-        Instances of size `out_hw` with masks, labels and scores, best first; the number left out.
+        Instances of size `out_hw` with masks, labels and scores, best first; the number cut.
     """
     heat = peaks(raw.category[image : image + 1], raw.grids)[0]
     cells, labels = (heat > settings.score_threshold).nonzero(as_tuple=True)

@@ -1,4 +1,4 @@
-"""The score from which instances are shown: where precision and recall together are best (F1)."""
+"""The score threshold for showing instances: the one with the best F1."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from wssis.metrics import matched
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What is found of the objects where instances below a score are left out, all in 0..1.
+    """Precision and recall at a score threshold, all in 0..1.
 
     Attributes:
-        score: least score of an instance that is shown.
-        precision: share of the shown instances that match an object (same class, IoU of at least .5).
-        recall: share of the objects that a shown instance matches.
+        score: instances with a lower score are left out.
+        precision: share of the remaining instances that match an object (same class, IoU >= .5).
+        recall: share of the objects that one of them matches.
     """
 
     score: float
@@ -36,11 +36,11 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Matches:
-    """Instances matched with objects at IoU .5, as COCOeval does it; crowds neither count nor cost.
+    """Instances matched with objects at IoU .5 by COCOeval; instances in a crowd are ignored.
 
     Attributes:
-        scores: (N,) float64, descending, of all images and classes.
-        hits: (N,) bool, whether the instance has an object of its own.
+        scores: (N,) float64, descending, over all images and classes.
+        hits: (N,) bool, whether the instance matches an object.
         objects: number of objects.
     """
 
@@ -68,23 +68,23 @@ class Matches:
         return cls(found[order], right[order], objects)
 
     def at(self, score: float) -> OperatingPoint:
-        """What instances of at least `score` find."""
+        """Precision and recall of instances with scores >= `score`."""
         shown = int((self.scores >= score).sum())
         right = int(self.hits[:shown].sum())
         return OperatingPoint(score, right / max(shown, 1), right / max(self.objects, 1))
 
     def missed(self, score: float) -> float:
-        """Share of the objects that no instance of at least `score` matches; 0 where there is no object."""
+        """Share of objects that no instance with a score >= `score` matches; 0 without objects."""
         return 1 - self.at(score).recall if self.objects else 0.0
 
     def false(self, score: float) -> float:
-        """Share of the instances of at least `score` that match no object; 0 where there is no instance."""
+        """Share of instances with a score >= `score` that match no object; 0 without instances."""
         return 1 - self.at(score).precision if (self.scores >= score).any() else 0.0
 
     def best(self) -> OperatingPoint | None:
-        """The point of the best F1; None if no instance matches an object.
+        """The point with the best F1; None if no instance matches an object.
 
-        Its score lies half-way between the last instance shown and the first left out.
+        The threshold lies halfway between the last instance it keeps and the first it leaves out.
         """
         if not self.hits.any():
             return None

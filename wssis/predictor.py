@@ -21,10 +21,10 @@ from wssis.settings import DecodeSettings, ResizeSettings
 
 
 def counted_pixels(size: tuple[int, int], resize: ResizeSettings) -> int:
-    """Pixels that limits on images count: an image's own, or those of its padded network input.
+    """Pixels of an image that size limits count: its own, or those of the padded network input.
 
-    The latter where padding to multiples of 32 more than doubles the input: an image of 1 x 1,000,000 px
-    takes as much memory as one of 32 x 1,000,000.
+    The padded input counts where padding to multiples of 32 more than doubles it: an image of 1 x 1,000,000
+    px needs as much memory as one of 32 x 1,000,000.
 
     Args:
         size: (H, W) of the image. resize: the network's scale.
@@ -44,7 +44,7 @@ def check_pixels(size: tuple[int, int], resize: ResizeSettings, most: int, where
     if counted > most:
         height, width = size
         if counted > height * width:
-            found = f"{height} x {width} px (height x width), for the network padded to {counted / 1e6:.3g}"
+            found = f"{height} x {width} px (height x width), padded to {counted / 1e6:.3g} megapixels"
         else:
             found = f"{counted / 1e6:.3g}"
         raise InputError(
@@ -66,10 +66,10 @@ class Predictor:
         resize: the scale that the network was trained at.
         settings: thresholds of decoding.
         batch_size: images a network pass, at most.
-        score: least score, 0 to 1, of an instance that is given back; 0: all, as AP wants them.
+        score: minimum score of an instance, 0 to 1; 0 keeps all, which AP needs.
 
     Attributes:
-        left_out: instances of at least this score that `max_detections` has cut so far, of all images.
+        left_out: instances with at least this score that `max_detections` has cut so far, over all images.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Predictor:
         self.score, self.left_out = score, 0
 
     def from_score(self, score: float) -> Predictor:
-        """The same with another least score."""
+        """The same predictor with another minimum score."""
         return Predictor(self.model, self.resize, self.settings, self.batch_size, score)
 
     @torch.inference_mode()

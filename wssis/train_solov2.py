@@ -43,9 +43,9 @@ def train_solov2(
         settings, resize, augment, train: see those classes.
         seed: of weights, order and augmentation.
         guessed: annotation files with pseudo-labels, of these categories.
-        drawn_share: share of a batch that is of `sources`, whatever the counts; None: as the counts have it.
-        initial: a network whose weights are the first, where they fit (`take_weights`); None: ImageNet's.
-        on_start: called with the names of the weights that `initial` could not give.
+        drawn_share: share of the samples that come from `sources`; None: every image equally often.
+        initial: a network to copy fitting weights from (`take_weights`); None: start from the backbone's.
+        on_start: called with the names of the weights that `initial` does not have.
         on_step: called after each step.
         snapshots: shares of the iterations at which a copy is kept (for the refiner's training).
         device: where the network lies.

@@ -1,6 +1,6 @@
 """evaluate: mask AP of teacher, strong_only and student on `val`, which nothing was chosen on.
 
-Before that, on held-out strong images, the score from which instances of the last two are shown.
+It also chooses the score threshold for showing the instances of strong_only and student, on held-out images.
 """
 
 import json
@@ -34,7 +34,7 @@ MODELS = (
 )
 
 EARLIER = (("teacher", paths.TEACHER_EARLY), ("teacher", paths.TEACHER_LATE))
-SCORED = ("strong_only", "student")  # whose score is chosen: the models that people predict with
+SCORED = ("strong_only", "student")  # the models that people predict with: these get a score threshold
 LINED_UP = 4  # images
 
 
@@ -90,9 +90,10 @@ def evaluate(stage: Stage) -> None:
 
 
 def choose_scores(decode: DecodeSettings, holdout: CocoData, held: Mapping[str, Journal]) -> dict[str, float]:
-    """The score with the best F1 on the held-out images, kept beside each model's weights; {name: score}.
+    """Choose each model's score threshold by F1 on the held-out images and save it beside the weights.
 
-    A model none of whose instances matches a held-out object has none.
+    Returns:
+        {name: score}, without models of which no instance matches a held-out object.
     """
     chosen = {}
     for name, path in zip(SCORED, (paths.STRONG_ONLY_DECODE, paths.STUDENT_DECODE), strict=True):
@@ -110,13 +111,13 @@ def shown_metrics(
     shown_from: Mapping[str, float],
     max_detections: int,
 ) -> dict[str, float]:
-    """Precision, recall and F1 on `val` of the instances that each model shows, and their least score."""
+    """Precision, recall and F1 on `val` of the instances at or above each model's score threshold."""
     metrics: dict[str, float] = {}
     for name, score in shown_from.items():
         point = Matches.of(val, results_of(val, journals[name]), max_detections).at(score)
         values = {"score": score, "F1": point.f1, "precision": point.precision, "recall": point.recall}
         metrics |= {f"{name}_{key}": value for key, value in values.items()}
-        stage.say(f"{name}: F1 {point.f1:.3f} from score {score:.2f} on")
+        stage.say(f"{name}: F1 {point.f1:.3f} at score >= {score:.2f}")
     return metrics
 
 
@@ -125,7 +126,7 @@ def line_up(
 ) -> None:
     """Keep the networks' predictions on the same few images, by step, for the UI to line up.
 
-    Each is drawn from its own score on; the teachers, for which none was chosen, from strong-only's.
+    Each network has its own score threshold; the teachers, which have none, use strong-only's.
     """
     records = shown(val, LINED_UP)
     pictures = [read_image(val.image_dir, record.file_name, record.size) for record in records]

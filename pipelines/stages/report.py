@@ -50,7 +50,9 @@ def report(stage: Stage) -> None:
     pseudo = {f"pseudo/{name}": value for name, value in metrics["pseudo"].items()}
     stage.tracker.headline(metrics["summary"] | {"teacher_AP": metrics["teacher"]["AP"]} | pseudo)
     detections = json.loads(FILES.detections.read_text())
-    tables = [model_table(metrics), label_table(metrics), detection_table(detections)]
+    tables = [model_table(metrics), label_table(metrics)]
+    if detections:
+        tables.append(detection_table(detections))
     draw_example(stage, paths.REPORT_EXAMPLE)
     write_text(paths.REPORT_SUMMARY, "\n\n".join(as_markdown(table) for table in tables) + "\n")
     write_report(FILES, paths.REPORT_HTML)

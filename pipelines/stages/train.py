@@ -96,7 +96,7 @@ def train(
 
     def say_start(unfitting: list[str]) -> None:
         shown = ", ".join(unfitting[:3]) + (", …" if len(unfitting) > 3 else "")
-        rest = f"; {len(unfitting)} do not fit and start afresh: {shown}" if unfitting else ""
+        rest = f"; {len(unfitting)} do not fit and are initialized anew: {shown}" if unfitting else ""
         stage.say(f"starts from the weights of {paths.TEACHER}{rest}")
 
     with resumable(stage) as resume, TrainingLog(stage.name, steps, stage.tracker, resume) as log:

@@ -137,13 +137,13 @@ def test_predict_shows_instances_from_the_models_score_on(
 
     write_decode(folder, low, None)
     everything = predict()
-    assert "of any score" in capsys.readouterr().out
+    assert "with any score" in capsys.readouterr().out
     middle = everything[len(everything) // 2]
     write_decode(folder, low, middle)
     shown = predict()
     assert shown == [score for score in everything if score >= middle]
     assert 0 < len(shown) < len(everything)
-    assert f"at least {middle:.2g} (--score 0 gives all)" in capsys.readouterr().out
+    assert f"with a score >= {middle:.2g} (--score 0 keeps all)" in capsys.readouterr().out
     assert predict("--score", "0") == everything
     assert predict("--score", str(everything[0])) == [s for s in everything if s >= everything[0]]
     assert "--score" in fails(capsys, "predict", image, "--model", "student", "--out", "r", "--score", "1.5")
@@ -191,7 +191,8 @@ def test_a_damaged_decode_file_is_named(
     project: Path, models: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = shutil.copytree(models / "teacher", project / "student")
-    for damaged in ("{", "[]", '{"nms": "soft"}', '{"area_strides": [], "score": []}'):
+    scores = ('"x"', "[]", "NaN", "1.5")
+    for damaged in ("{", "[]", '{"nms": 1}', *(f'{{"area_strides": [], "score": {s}}}' for s in scores)):
         (folder / "decode.json").write_text(damaged)
         line = fails(capsys, "predict", str(images), "--model", "student", "--out", "r.json")
         assert "decode.json" in line

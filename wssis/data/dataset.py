@@ -81,9 +81,9 @@ class ShuffledPositions(Sampler[list[tuple[int, int]]]):
         seed: of the shuffles.
         start: first batch (to resume).
         accumulate: parts of a batch that a process takes one after the other.
-        drawn: how many images have drawn masks; they come first.
-        drawn_share: share of the samples that these are, whatever the counts; 0 < share < 1. None: a pass
-            shows every image once. With a share, drawn and other images each have passes of their own.
+        drawn: number of images with drawn masks; they come first.
+        drawn_share: share of the samples that are drawn images, 0 < share < 1; drawn and other images then
+            have separate passes. None: one pass over all images, each once.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class ShuffledPositions(Sampler[list[tuple[int, int]]]):
         for batch in range(start, self.iterations):
             keys = []
             for position in range(batch * self.batch_size, (batch + 1) * self.batch_size):
-                # Drawn samples are spread evenly: so many of the positions up to here are theirs.
+                # Spread drawn samples evenly: they take floor(position * share) of the positions before this.
                 before = math.floor(position * self.drawn_share)
                 is_drawn = math.floor((position + 1) * self.drawn_share) > before
                 keys.append((position, drawn[before] if is_drawn else others[position - before]))
