@@ -91,7 +91,8 @@ def predict_images(
         line += f" {shown_from(predictor.score)}"
         if predictor.left_out:
             kept = f"{total:,} of {total + predictor.left_out:,} kept"
-            line += f"; {kept} (evaluate.decode.max_detections)"
+            saved = "" if thresholds else f", as saved in {folder / paths.DECODE_FILE}"
+            line += f"; {kept} (evaluate.decode.max_detections){saved}"
     print(line)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from pipelines import paths
 from wssis.errors import InputError
@@ -12,6 +14,13 @@ from wssis.files import write_json
 from wssis.settings import DecodeSettings
 
 SCORE = "score"  # beside the fields of DecodeSettings
+
+
+class _OwnScore(BaseModel):
+    score: Annotated[float, Field(ge=0, le=1, strict=True)] | None = None
+
+
+SETTINGS, OWN_SCORE = TypeAdapter(DecodeSettings), TypeAdapter(_OwnScore)
 
 
 def own_decode(folder: str | Path) -> tuple[DecodeSettings | None, float | None]:
@@ -23,19 +32,15 @@ def own_decode(folder: str | Path) -> tuple[DecodeSettings | None, float | None]
     path = Path(folder) / paths.DECODE_FILE
     if not path.exists():
         return None, None
+    remedy = "Run `dvc repro evaluate` to write it again, or register the model again"
     try:
-        values = json.loads(path.read_text())
-        score = values.pop(SCORE, None)
-        settings = DecodeSettings(**{**values, "area_strides": tuple(values["area_strides"])})
-        if score is not None and not 0 <= score <= 1:
-            raise ValueError(f"score {score}")
-        return settings, score
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"expected decoding thresholds, found something else ({error!r})",
-            where=path,
-            remedy="Run `dvc repro evaluate` to write it again, or register the model again",
-        ) from error
+        text = path.read_bytes()
+        return SETTINGS.validate_json(text), OWN_SCORE.validate_json(text).score
+    except ValidationError as error:
+        found = error.errors()[0]
+        record = ".".join(map(str, found["loc"]))
+        problem = f"expected decoding thresholds, found something else ({found['msg']})"
+        raise InputError(problem, where=path, record=record, remedy=remedy) from error
 
 
 def write_decode(folder: str | Path, settings: DecodeSettings, score: float | None) -> None:

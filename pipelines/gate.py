@@ -99,10 +99,11 @@ def same_signature(candidate: Version, production: Version | None) -> Check:
         return Check(name, False, f"cannot be read: {error}")
     if new == old:
         return Check(name, True, "unchanged")
+    given = new.get("params") or []  # those that production lacks have defaults
+    missing = [param["name"] for param in old.get("params") or [] if param not in given]
+    if missing:
+        return Check(name, False, f"lacks params of the version in production: {', '.join(missing)}")
     parts = [key for key in ("inputs", "outputs") if new.get(key) != old.get(key)]
-    given = new.get("params") or []
-    if any(param not in given for param in old.get("params") or []):  # a new one has a default
-        parts.append("params")
     if not parts:
         return Check(name, True, "takes what the version in production takes")
     return Check(name, False, f"other {' and '.join(parts)}: {json.dumps(new.get(parts[0]))[:200]}")

@@ -77,10 +77,17 @@ def load_predictor(
     """
     saved = load_solov2(folder, device)
     own, own_score = own_decode(folder)
-    if score is None:
-        score = own_score or 0.0
-    predictor = Predictor(saved.model, saved.resize, decode or own or DecodeSettings(), batch_size, score)
-    return predictor, saved.categories
+    settings = decode or own or DecodeSettings()
+    levels = len(saved.model.settings.ranges)
+    if len(settings.area_strides) not in (0, levels):
+        raise InputError(
+            f"expected none or {levels} of area_strides, one for each level of the model, found "
+            f"{len(settings.area_strides)}",
+            where=paths.PARAMS if decode else Path(folder) / paths.DECODE_FILE,
+            remedy="Set evaluate.decode.area_strides for this model",
+        )
+    score = (own_score or 0.0) if score is None else score
+    return Predictor(saved.model, saved.resize, settings, batch_size, score), saved.categories
 
 
 def load_labeler(

@@ -26,6 +26,11 @@ from wssis.files import atomic_path
 from wssis.settings import PseudoRules
 
 Kind = TypeVar("Kind", bound=Section)
+# Keys of earlier versions, and what to write in their place.
+REPLACED = {
+    "student.strong_repeats": "Write student.start and student.drawn_share in its place; "
+    "`start: backbone` and `drawn_share: null` train as before with strong_repeats 1"
+}
 SHIPPED = Path(__file__).parent.parent / paths.PRESETS / "shapes.yaml"
 
 
@@ -168,7 +173,7 @@ def _input_error(error: ValidationError, kind: type[Section], where: str | Path)
         names = _field_names(kind, location[:-1])
         close = difflib.get_close_matches(str(location[-1]), names, n=1)
         problem = f"expected one of {', '.join(sorted(names))}, found an unknown key"
-        remedy = f"Did you mean {close[0]}?" if close else "Remove the key"
+        remedy = REPLACED.get(key) or (f"Did you mean {close[0]}?" if close else "Remove the key")
     elif first["type"] == "missing":
         key = ", ".join(_key(location) for location in missing)
         problem, remedy = "expected a value, found none", _lines_to_add(missing)

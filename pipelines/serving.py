@@ -38,11 +38,13 @@ class Served(PythonModel):
         `params` may set `score`, the minimum score of a student's instances, in place of the model's own.
 
         Raises:
-            MlflowException: a row cannot be used; its message is one line. (Of any other exception MLflow's
-                scoring server sends the traceback.)
+            MlflowException: a row or the score cannot be used; its message is one line. (Of any other
+                exception MLflow's scoring server sends the traceback.)
         """
         rows: list[Any] = model_input.to_dict("records")
         model, score = self.model, (params or {}).get("score")
+        if score is not None and not 0 <= score <= 1:
+            raise MlflowException.invalid_parameter_value(f"expected a score of 0 to 1, found {score}")
         if isinstance(model, Student) and score is not None:
             model = Student(model.predictor.from_score(score), model.categories)
         try:

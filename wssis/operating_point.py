@@ -84,7 +84,8 @@ class Matches:
     def best(self) -> OperatingPoint | None:
         """The point with the best F1; None if no instance matches an object.
 
-        The threshold lies halfway between the last instance it keeps and the first it leaves out.
+        The threshold lies about halfway between the last instance it keeps and the first it leaves out,
+        rounded to two decimals or as many as that takes: the last digits of scores vary with the threads.
         """
         if not self.hits.any():
             return None
@@ -93,4 +94,6 @@ class Matches:
         f1[:-1][self.scores[:-1] == self.scores[1:]] = -1  # one score: all of them or none
         last = int(f1.argmax())
         following = self.scores[last + 1 : last + 2].sum() or self.scores[last]
-        return self.at(float((self.scores[last] + following) / 2))
+        middle = float((self.scores[last] + following) / 2)
+        rounded = (round(middle, digits) for digits in range(2, 7))
+        return self.at(next((x for x in rounded if following < x <= self.scores[last]), middle))

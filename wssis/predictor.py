@@ -21,17 +21,16 @@ from wssis.settings import DecodeSettings, ResizeSettings
 
 
 def counted_pixels(size: tuple[int, int], resize: ResizeSettings) -> int:
-    """Pixels of an image that size limits count: its own, or those of the padded network input.
+    """Pixels of an image that size limits count: its own, or those of the network input.
 
-    The padded input counts where padding to multiples of 32 more than doubles it: an image of 1 x 1,000,000
-    px needs as much memory as one of 32 x 1,000,000.
+    The network input, scaled and padded to multiples of 32, counts where it has more than twice as many
+    pixels: an image of 1 x 1,000,000 px needs as much memory as one of 32 x 1,000,000.
 
     Args:
         size: (H, W) of the image. resize: the network's scale.
     """
-    height, width = resize.size(*size)
-    padded = math.prod(padded_size([(height, width)]))
-    return max(math.prod(size), padded if padded > 2 * height * width else 0)
+    own, padded = math.prod(size), math.prod(padded_size([resize.size(*size)]))
+    return padded if padded > 2 * own else own
 
 
 def check_pixels(size: tuple[int, int], resize: ResizeSettings, most: int, where: str | Path) -> int:
@@ -44,7 +43,9 @@ def check_pixels(size: tuple[int, int], resize: ResizeSettings, most: int, where
     if counted > most:
         height, width = size
         if counted > height * width:
-            found = f"{height} x {width} px (height x width), padded to {counted / 1e6:.3g} megapixels"
+            found = (
+                f"{height} x {width} px (height x width), scaled and padded to {counted / 1e6:.3g} megapixels"
+            )
         else:
             found = f"{counted / 1e6:.3g}"
         raise InputError(

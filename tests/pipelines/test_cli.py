@@ -192,7 +192,8 @@ def test_a_damaged_decode_file_is_named(
 ) -> None:
     folder = shutil.copytree(models / "teacher", project / "student")
     scores = ('"x"', "[]", "NaN", "1.5")
-    for damaged in ("{", "[]", '{"nms": 1}', *(f'{{"area_strides": [], "score": {s}}}' for s in scores)):
+    others = ('{"nms": "soft"}', '{"max_detections": 2.5}', '{"area_strides": [1, 2]}')
+    for damaged in ("{", "[]", *others, *(f'{{"area_strides": [], "score": {s}}}' for s in scores)):
         (folder / "decode.json").write_text(damaged)
         line = fails(capsys, "predict", str(images), "--model", "student", "--out", "r.json")
         assert "decode.json" in line

@@ -213,7 +213,7 @@ def test_a_new_param_that_has_a_default_is_no_other_signature(answer: Callable[.
     assert passed(examine(new, version(1), Promote())) == ALL_OK
     without = examine(version(1), new, Promote())  # whoever sends a score would be refused
     assert passed(without) == ALL_OK | {"signature": False}
-    assert "params" in said(without, "signature")
+    assert "lacks params of the version in production: score" in said(without, "signature")
 
 
 def test_a_production_that_does_not_answer_is_said(answer: Callable[..., None]) -> None:

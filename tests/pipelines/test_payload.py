@@ -190,6 +190,22 @@ def test_the_limit_is_on_what_padding_makes_of_an_image(
                 read_rows(body, "application/json", False, limits, resize)
 
 
+@pytest.mark.parametrize(
+    ("size", "resize"),
+    [
+        ((2000, 2000), ResizeSettings(scale=10)),
+        ((1, 100), ResizeSettings(short=800, long=100_000)),
+        ((1_000_000, 4), ResizeSettings(scale=8)),
+    ],
+)
+def test_the_limit_is_on_what_the_models_scale_makes_of_an_image(
+    size: tuple[int, int], resize: ResizeSettings
+) -> None:
+    body = json.dumps({"inputs": [{"image": text(png(*size, "1"))}]}).encode()
+    with pytest.raises(InputError, match=r"at most 4 megapixels, found .* padded to"):
+        read_rows(body, "application/json", False, Limits(megapixels=4), resize)
+
+
 @pytest.mark.parametrize("size", [(2000, 2000), (1000, 4000), (40, 50_000), (31, 90_000)])
 def test_padding_alone_refuses_no_ordinary_image(size: tuple[int, int]) -> None:
     assert read({"inputs": [{"image": text(png(*size, "1"))}]}, limits=Limits(megapixels=4))

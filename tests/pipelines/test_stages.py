@@ -354,3 +354,33 @@ def test_a_new_training_takes_the_score_of_earlier_weights_away(workspace: Path,
 
 def strong_data() -> CocoData:
     return CocoData((Category(3, "cat"), Category(7, "dog")), (), ".")
+
+
+@pytest.mark.parametrize("start", ["teacher", "backbone"])
+def test_student_and_strong_only_start_alike_and_mix_by_the_share(
+    workspace: Path, models: Path, monkeypatch: pytest.MonkeyPatch, start: str
+) -> None:
+    from pipelines.stages import train
+    from wssis.checkpoint import load_model
+    from wssis.trainer import TrainResult
+
+    for path in (paths.STRONG, paths.HOLDOUT, paths.LABELS):
+        save_coco(strong_data(), path)
+    shutil.copytree(models / "teacher", paths.TEACHER)
+    teacher = load_model(models / "teacher")[0]
+    calls: list[dict[str, Any]] = []
+
+    def training(sources: Any, *given: Any, **options: Any) -> TrainResult:
+        calls.append({"drawn": len(sources), **options})
+        return TrainResult(teacher)
+
+    monkeypatch.setattr(train, "train_solov2", training)
+    for name in ("student", "strong_only"):
+        train.WORK[name][0](stage(name, student={"start": start, "drawn_share": 0.3}))
+    for call, guessed in zip(calls, (1, 0), strict=True):
+        assert (call["drawn"], len(call["guessed"]), call["drawn_share"]) == (2, guessed, 0.3)
+        if start == "backbone":
+            assert call["initial"] is None
+            continue
+        weights, wanted = call["initial"].state_dict(), teacher.state_dict()
+        assert all(torch.equal(weights[key], wanted[key]) for key in wanted)

@@ -72,6 +72,21 @@ def test_the_best_score_lies_between_the_last_shown_and_the_first_left_out() -> 
     assert (best.precision, best.recall, best.f1) == (1.0, 1.0, 1.0)
 
 
+def test_the_last_digits_of_scores_do_not_change_the_threshold() -> None:
+    """They vary with the number of threads; `wssis trace --checkout` compares bytes."""
+    truth = data(((0, 0), (8, 0)))
+    thresholds = set()
+    for noise in (-1e-7, 0.0, 1e-7):
+        scores = ((0, 0, 0.9), (8, 0, 0.3102 + noise), (16, 0, 0.3003 - noise))
+        best = match(truth, scores).best()
+        assert best is not None
+        thresholds.add(best.score)
+    assert thresholds == {0.31}  # halfway is .30525
+    close = match(truth, ((0, 0, 0.9), (8, 0, 0.30512), (16, 0, 0.30508))).best()
+    assert close is not None
+    assert close.score == 0.3051  # as many decimals as it takes
+
+
 def test_where_all_are_right_all_are_shown() -> None:
     best = match(data(((0, 0), (8, 0))), ((0, 0, 0.9), (8, 0, 0.6))).best()
     assert best is not None
