@@ -89,14 +89,14 @@ def label_table(metrics: dict[str, dict[str, float]]) -> list[Row]:
 
 
 def detection_table(detections: dict[str, float]) -> list[Row]:
-    """What is shown of each model's instances, and how much of it is right, header first."""
+    """Score threshold, and precision, recall and F1 on `val`, of each model; header first."""
     keys = ("precision", "recall", "F1")
     rows = [
         (title, f"{detections[f'{name}_score']:.2f}", *(f"{detections[f'{name}_{key}']:.3f}" for key in keys))
         for name, title in (("strong_only", "strong only"), ("student", "student: strong + points"))
         if f"{name}_score" in detections
     ]
-    return [("instances shown", "from score", *keys), *rows]
+    return [("instances shown", "score threshold", *keys), *rows]
 
 
 def as_markdown(table: list[Row]) -> str:
