@@ -37,7 +37,7 @@ TEACHER_LATE = Path("models/teacher_late")
 REFINER = Path("models/refiner")
 STUDENT = Path("models/student")
 STRONG_ONLY = Path("models/strong_only")
-# Of these two DVC knows the files one by one, since the stage evaluate adds the last.
+# dvc.yaml lists the files of these two folders one by one, because the stage evaluate adds decode.json.
 STUDENT_WEIGHTS = Path("models/student/weights.safetensors")
 STUDENT_META = Path("models/student/model.json")
 STUDENT_DECODE = Path("models/student/decode.json")

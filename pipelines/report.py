@@ -31,7 +31,7 @@ class Files:
 
     Attributes:
         metrics: JSON of teacher, strong_only, student, pseudo and summary.
-        detections: JSON of what is shown from the chosen scores on; projects of before have none.
+        detections: JSON of precision, recall and F1 at the score thresholds; older projects have none.
         losses: CSV curves of the trainings by name.
         tune: CSV of the trials.
         labels: CSV, a pseudo-label a line, with its IoU where the truth is known.

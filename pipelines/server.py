@@ -247,7 +247,9 @@ def open_model(name: str, score: float | None = None) -> Model:
     if (folder / paths.RULES_FILE).exists() or (folder / "teacher").is_dir():
         if score is not None:
             raise InputError(
-                "expected a student, found a labeler: every point gets its mask", where=f"--score {score:g}"
+                "expected a student, found a labeler: every point gets its mask",
+                where=f"--score {score:g}",
+                remedy="Leave out --score",
             )
         return PointLabeler(*open_labeler(folder))
     return Student(*load_predictor(folder, decode_in_force(folder), device=device(), score=score))

@@ -18,7 +18,6 @@ __all__ = [
     "DecodeSettings",
     "area_strides",
     "decode",
-    "decode_counted",
     "mask_nms",
     "mask_quality",
     "matrix_nms",
@@ -175,20 +174,8 @@ def peaks(category: Tensor, grids: Sequence[tuple[int, int]]) -> Tensor:
     )
 
 
-def decode(
-    raw: RawMaps,
-    image: int,
-    image_hw: tuple[int, int],
-    out_hw: tuple[int, int],
-    settings: DecodeSettings,
-    score: float = 0.0,
-) -> Instances:
-    """Instances of one image of the batch, see `decode_counted`."""
-    return decode_counted(raw, image, image_hw, out_hw, settings, score)[0]
-
-
 @torch.no_grad()
-def decode_counted(
+def decode(
     raw: RawMaps,
     image: int,
     image_hw: tuple[int, int],

@@ -12,7 +12,7 @@ from torch import Tensor
 from wssis.data.coco import CocoData
 from wssis.data.images import read_image
 from wssis.data.transforms import resize_image
-from wssis.decode import decode_counted
+from wssis.decode import decode
 from wssis.errors import InputError
 from wssis.instances import Instances
 from wssis.models.solov2 import SOLOv2, padded_size
@@ -103,7 +103,7 @@ class Predictor:
             for place, row in enumerate(rows):
                 size = sizes[row]
                 inside = self.resize.size(*size)
-                results[row], cut = decode_counted(raw, place, inside, size, self.settings, self.score)
+                results[row], cut = decode(raw, place, inside, size, self.settings, self.score)
                 self.left_out += cut
         return [results[row] for row in range(len(images))]
 

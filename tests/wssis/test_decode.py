@@ -11,10 +11,16 @@ from torch import Tensor
 
 from wssis import decode as decode_module
 from wssis import nms
-from wssis.decode import decode, decode_counted, mask_nms, mask_quality, matrix_nms, point_nms, resize_masks
+from wssis.decode import mask_nms, mask_quality, matrix_nms, point_nms, resize_masks
+from wssis.instances import Instances
 from wssis.settings import DecodeSettings
 
 PAPER = DecodeSettings(area_strides=(8, 8, 16, 32, 32))
+
+
+def decode(*given) -> Instances:
+    """The instances alone, without the number that `max_detections` left out."""
+    return decode_module.decode(*given)[0]
 
 
 def discs(count: int, seed: int, size: tuple[int, int] = (24, 32)) -> Tensor:
@@ -272,13 +278,15 @@ def test_hundreds_of_objects(make_scene):
     out = decode(raw, 0, (320, 320), (320, 320), settings)
     assert len(out) == 369
     assert out.masks.flatten(1).any(1).all()
-    few, left_out = decode_counted(raw, 0, (320, 320), (320, 320), DecodeSettings())
+    few, left_out = decode_module.decode(raw, 0, (320, 320), (320, 320), DecodeSettings())
     assert (len(few), left_out) == (100, 269)
     middle = float(out.scores[49])
     above = int((out.scores >= middle).sum())
-    few, left_out = decode_counted(raw, 0, (320, 320), (320, 320), DecodeSettings(max_detections=20), middle)
+    few, left_out = decode_module.decode(
+        raw, 0, (320, 320), (320, 320), DecodeSettings(max_detections=20), middle
+    )
     assert (len(few), left_out) == (20, above - 20)
-    shown, left_out = decode_counted(raw, 0, (320, 320), (320, 320), settings, middle)
+    shown, left_out = decode_module.decode(raw, 0, (320, 320), (320, 320), settings, middle)
     assert (len(shown), left_out) == (above, 0)
     assert torch.equal(shown.scores, out.scores[:above])
 
