@@ -14,20 +14,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipelines import paths
-from pipelines.labeling import labelled, predicted_results, proposals
-from pipelines.models import load_solov2
-from pipelines.params import load_params, rules_in_force
-from pipelines.stage import Stage, exit_code
+from pipelines.config.params import load_params, rules_in_force
+from pipelines.inference.label_dataset import labelled, predicted_results, proposals
+from pipelines.inference.load_models import load_solov2
+from pipelines.runner.run_stage import Stage, exit_code
 from pipelines.stages.report import as_markdown
 from pipelines.stages.train import train_student
 from wssis.data.coco import CocoData
 from wssis.errors import InputError
+from wssis.evaluation.coco_ap import AP_KEYS, results_ap
 from wssis.files import write_json
-from wssis.labeler import Labeler
-from wssis.metrics import AP_KEYS, results_ap
+from wssis.inference.predictor import Predictor
 from wssis.models.solov2 import SOLOv2
-from wssis.predictor import Predictor
-from wssis.rules import decide
+from wssis.pseudo_labels.labeler import Labeler
+from wssis.pseudo_labels.rules import decide
 
 
 def rough(stage: Stage) -> CocoData:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from benchmarks.timing import Call, Spread, Times, machine, peak_memory, timed
-from pipelines.stage import exit_code
+from pipelines.runner.run_stage import exit_code
 from pipelines.stages.report import as_markdown
 from wssis.errors import InputError
 from wssis.files import write_json

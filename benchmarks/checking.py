@@ -35,7 +35,7 @@ def main() -> None:
     if not file.exists():
         generate(options.folder, options.images, options.annotations)
     print(f"{file}: {file.stat().st_size / 1e6:.0f} MB")
-    check = ["-m", "pipelines.cli", "check", str(options.folder), "--model", "none"]
+    check = ["-m", "pipelines.cli.main", "check", str(options.folder), "--model", "none"]
     for name, words in (("pycocotools.COCO", ["-c", COCO, str(file)]), ("wssis check", check)):
         seconds, work, memory = measured([sys.executable, *words])
         print(f"{name}: {seconds:.1f} s ({work:.1f} s of a core), {memory:.2f} GB at most in one process")

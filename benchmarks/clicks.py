@@ -25,18 +25,18 @@ import numpy as np
 import torch
 
 from pipelines import paths
-from pipelines.labeling import predicted_results
-from pipelines.models import load_predictor
-from pipelines.params import load_params, read_yaml, write_yaml
-from pipelines.stage import Stage, exit_code
+from pipelines.config.params import load_params, read_yaml, write_yaml
+from pipelines.inference.label_dataset import predicted_results
+from pipelines.inference.load_models import load_predictor
+from pipelines.runner.run_stage import Stage, exit_code
 from pipelines.stages.audit import compare, without_drawn
 from pipelines.stages.pseudo import pseudo
 from pipelines.stages.report import as_markdown
 from pipelines.stages.train import student
 from wssis.data.coco import Annotation, CocoData, ImageRecord, save_coco
 from wssis.errors import InputError
+from wssis.evaluation.coco_ap import results_ap
 from wssis.files import write_json
-from wssis.metrics import results_ap
 
 SHARE = 0.1  # of the points, that `missing` leaves out and `doubled` clicks twice
 AGAIN = 2.0  # px from the first click to the second, at most

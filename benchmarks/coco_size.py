@@ -18,8 +18,8 @@ from pathlib import Path
 from benchmarks.importing import ROOT, make, measure
 from benchmarks.timing import MIB, machine
 from pipelines import paths
-from pipelines.params import read_yaml, write_yaml
-from pipelines.stage import exit_code
+from pipelines.config.params import read_yaml, write_yaml
+from pipelines.runner.run_stage import exit_code
 from pipelines.stages.report import as_markdown
 from wssis.files import write_json
 

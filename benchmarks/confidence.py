@@ -15,20 +15,19 @@ import numpy as np
 import torch
 
 from pipelines import paths
-from pipelines.judging import calibrated
-from pipelines.labeling import proposals
-from pipelines.models import load_labeler
-from pipelines.params import load_params, rules_in_force
-from pipelines.stage import Stage, exit_code
+from pipelines.config.params import load_params, rules_in_force
+from pipelines.inference.label_dataset import calibrated, proposals
+from pipelines.inference.load_models import load_labeler
+from pipelines.runner.run_stage import Stage, exit_code
 from pipelines.stages.report import as_markdown
-from wssis.blending import blends
-from wssis.calibration import calibration_gap, reliability
 from wssis.data.coco import CocoData
-from wssis.labeler import Labeler
-from wssis.masks import mask_iou
-from wssis.proposals import Proposals
-from wssis.quality import Array, rank_correlation
-from wssis.rules import masks_and_signals
+from wssis.evaluation.reliability import calibration_gap, reliability
+from wssis.ops.masks import mask_iou
+from wssis.pseudo_labels.labeler import Labeler
+from wssis.pseudo_labels.mask_fusion import blends
+from wssis.pseudo_labels.proposals import Proposals
+from wssis.pseudo_labels.quality import Array, rank_correlation
+from wssis.pseudo_labels.rules import masks_and_signals
 from wssis.settings import PseudoRules
 
 DRAWS = 200

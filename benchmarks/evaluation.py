@@ -19,8 +19,8 @@ import torch
 from benchmarks.bench import Bench, main_of
 from benchmarks.scenes import CLASSES, ellipses, numbered_classes, record_of
 from wssis.data.coco import CocoData
+from wssis.evaluation.coco_ap import Backend, results_ap, to_coco_results
 from wssis.instances import Instances
-from wssis.metrics import Backend, results_ap, to_coco_results
 
 SIZE = (240, 320)
 ROUNDS = 3

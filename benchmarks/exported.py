@@ -22,20 +22,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipelines import registry
-from pipelines.commands import decode_in_force
-from pipelines.deploying import instances
-from pipelines.models import load_predictor
-from pipelines.stage import exit_code
+from pipelines.inference.export import instances
+from pipelines.inference.load_models import load_predictor
+from pipelines.inference.predict import decode_in_force
+from pipelines.registry import register
+from pipelines.runner.run_stage import exit_code
 from wssis.data.coco import load_coco
 from wssis.data.images import read_image
-from wssis.deployable import Deployable
 from wssis.errors import InputError
-from wssis.export import export_program, open_onnx, open_torch, require_onnx, write_onnx, write_torch
 from wssis.files import write_json
+from wssis.inference.agreement import Parity, parity
+from wssis.inference.export import (
+    export_program,
+    open_onnx,
+    open_torch,
+    require_onnx,
+    write_onnx,
+    write_torch,
+)
+from wssis.inference.exportable import Deployable
+from wssis.inference.predictor import Predictor
 from wssis.instances import Instances
-from wssis.parity import Parity, parity
-from wssis.predictor import Predictor
 
 Size = tuple[int, int]
 KINDS: dict[str, tuple[str, Callable[..., None]]] = {
@@ -137,7 +144,7 @@ def run(options: argparse.Namespace) -> None:
     """Measure and print."""
     require_onnx()
     torch.set_num_threads(options.threads)
-    folder = registry.local_folder(options.model)
+    folder = register.local_folder(options.model)
     predictor, _ = load_predictor(folder, decode_in_force(folder))
     sizes = [(height, width) for height, width in options.size or []]
     groups = by_size(options.annotations, options.images, options.count, sizes)

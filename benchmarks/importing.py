@@ -27,7 +27,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from pipelines.stage import exit_code
+from pipelines.runner.run_stage import exit_code
 from pipelines.stages.report import as_markdown
 from wssis.errors import InputError
 from wssis.files import atomic_path, write_json
@@ -139,7 +139,7 @@ def run(images: int, annotations: int, folder: str | None, out: str | None) -> N
         imported = ["import", "coco", str(path), "--images", str(pictures), "--out", str(data / "mine")]
         costs = [
             measure("pycocotools.COCO(...)", [sys.executable, "-c", loading]),
-            measure("wssis import coco", [sys.executable, "-m", "pipelines.cli", *imported, "--force"]),
+            measure("wssis import coco", [sys.executable, "-m", "pipelines.cli.main", *imported, "--force"]),
         ]
         size = path.stat().st_size / 2**20
     rows = [(c.program, f"{c.seconds:.1f}", f"{c.rss:.2f}", f"{c.pss:.2f}") for c in costs]

@@ -21,9 +21,9 @@ from torch import Tensor
 from benchmarks import maskrcnn, train_step
 from benchmarks.bench import Bench, main_of
 from benchmarks.scenes import scene, solov2
+from wssis.inference.predictor import Predictor
 from wssis.instances import Instances
 from wssis.models.solov2 import SOLOv2
-from wssis.predictor import Predictor
 from wssis.settings import DecodeSettings, ResizeSettings
 
 CANDIDATES = 500  # cells that pass the threshold, of an image, about

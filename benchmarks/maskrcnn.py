@@ -24,8 +24,8 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from wssis.data.dataset import Batch
 from wssis.instances import Instances
-from wssis.masks import mask_boxes
 from wssis.models.backbone import Backbone
+from wssis.ops.masks import mask_boxes
 from wssis.settings import SOLOv2Settings
 
 STOCK_ANCHORS = (32, 64, 128, 256, 512)
@@ -169,7 +169,8 @@ def peers(
 
 
 def loss_of(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """torchvision's own losses of a batch as wssis' loader makes it; `wssis.trainer.fit` takes it."""
+    """torchvision's own losses of a batch as wssis' loader makes it; `wssis.training.trainer.fit` takes
+    it."""
     images, instances, _ = batch
     device = next(model.parameters()).device
     inputs = [image.to(device, non_blocking=True).float() / 255 for image in images]

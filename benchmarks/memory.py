@@ -29,16 +29,16 @@ import torch
 from benchmarks.scenes import default_settings, preset
 from benchmarks.timing import MIB, machine, process_status
 from pipelines import paths
-from pipelines.params import Params
-from pipelines.resuming import Scratch
-from pipelines.sharding import Shard
-from pipelines.stage import Led, Stage, exit_code
+from pipelines.config.params import Params
+from pipelines.runner.run_stage import Led, Stage, exit_code
+from pipelines.runner.scratch import Scratch
+from pipelines.runner.shards import Shard
 from pipelines.stages.evaluate import evaluate
 from pipelines.stages.pseudo import pseudo
 from pipelines.stages.report import as_markdown
 from pipelines.stages.rough import rough
 from wssis.checkpoint import save_model
-from wssis.data import shapes
+from wssis.data import synthetic
 from wssis.data.coco import CocoData, ImageRecord, save_coco
 from wssis.data.rle import inner_point
 from wssis.files import write_json
@@ -83,17 +83,17 @@ def make_models() -> None:
         "flips": "none",
         "category_ids": [1, 2, 3, 4],
     }
-    network = SOLOv2(small, len(shapes.CLASSES))
+    network = SOLOv2(small, len(synthetic.CLASSES))
     for folder in SOLOV2:
-        save_model(folder, network, small, "solov2", shapes.CLASSES, extra)
+        save_model(folder, network, small, "solov2", synthetic.CLASSES, extra)
     settings = replace(preset("shapes").refiner.model, pretrained=False, width=8, crop=32, passes=1)
-    refiner = Refiner(settings, len(shapes.CLASSES))
-    save_model(paths.REFINER, refiner, settings, "refiner", shapes.CLASSES)
+    refiner = Refiner(settings, len(synthetic.CLASSES))
+    save_model(paths.REFINER, refiner, settings, "refiner", synthetic.CLASSES)
 
 
 def make_data(images: int, times: int) -> None:
     """Pictures of `images` scenes, `times` times, with masks to prompt and to measure by, and with points."""
-    scenes, held = shapes.generate(paths.PREPARED, n_train=images, n_val=HELD, size=SIDE)
+    scenes, held = synthetic.generate(paths.PREPARED, n_train=images, n_val=HELD, size=SIDE)
     save_coco(held, paths.HOLDOUT)
     save_coco(replace(scenes, images=(), path=None), paths.DRAWN)
     many = replace(scenes, images=tuple(repeated(scenes, times)), path=None)

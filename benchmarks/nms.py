@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks.bench import Bench, main_of
 from benchmarks.scenes import ellipses
 from wssis.data import rle
-from wssis.nms import mask_nms, matrix_nms
+from wssis.ops.nms import mask_nms, matrix_nms
 
 SIDE = 160
 SIGMA = 2.0

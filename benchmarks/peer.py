@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peer_cell import Cell, measured
-from pipelines.stage import exit_code
+from pipelines.runner.run_stage import exit_code
 from pipelines.stages.report import as_markdown
 from wssis.files import write_json
 

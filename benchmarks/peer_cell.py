@@ -14,20 +14,20 @@ from torch import nn
 
 from benchmarks import maskrcnn
 from benchmarks.scenes import preset
-from pipelines.sections import Params
+from pipelines.config.schema import Params
 from wssis.data.coco import CocoData, load_coco
 from wssis.data.dataset import ShuffledPositions, TrainingImages, training_loader
 from wssis.data.images import read_image
-from wssis.data.shapes import generate
+from wssis.data.synthetic import generate
 from wssis.data.transforms import TrainTransform
 from wssis.errors import InputError
+from wssis.evaluation.coco_ap import results_ap, to_coco_results
+from wssis.inference.predictor import Predictor
 from wssis.instances import Instances
-from wssis.metrics import results_ap, to_coco_results
 from wssis.models.solov2 import SOLOv2
-from wssis.predictor import Predictor
 from wssis.settings import TrainSettings
-from wssis.train_solov2 import train_solov2
-from wssis.trainer import Progress, fit
+from wssis.training.solov2 import train_solov2
+from wssis.training.trainer import Progress, fit
 
 TRIAL = 8  # steps that tell what a step costs; the first three do not count
 TUNING_IMAGES = 40

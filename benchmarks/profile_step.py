@@ -22,13 +22,13 @@ from unittest.mock import patch
 
 import torch
 
-import pipelines.labeling
-import wssis.labeler
-import wssis.train_solov2
+import pipelines.inference.label_dataset
+import wssis.pseudo_labels.labeler
+import wssis.training.solov2
 from pipelines import paths
-from pipelines.models import load_labeler
-from pipelines.params import load_params, rules_in_force
-from pipelines.stage import Stage, exit_code
+from pipelines.config.params import load_params, rules_in_force
+from pipelines.inference.load_models import load_labeler
+from pipelines.runner.run_stage import Stage, exit_code
 from pipelines.stages.report import as_markdown
 from wssis.files import write_json
 from wssis.models.backbone import Backbone
@@ -115,7 +115,7 @@ def training_step(stage: Stage, steps: int, warm: int) -> dict[str, float]:
     """Milliseconds by part of a step of the student's training."""
     clock, params = clock_for(stage, "optimiser and EMA"), stage.params
     drawn = [stage.load(path) for path in (paths.STRONG, paths.HOLDOUT)]
-    loader = wssis.train_solov2.training_loader
+    loader = wssis.training.solov2.training_loader
     places = (
         (SOLOv2, "preprocess", "preprocess"),
         (Backbone, "forward", "backbone"),
@@ -123,15 +123,15 @@ def training_step(stage: Stage, steps: int, warm: int) -> dict[str, float]:
         (InstanceHead, "forward", "head"),
         (MaskBranch, "forward", "mask branch"),
         (SOLOv2, "forward", "raw maps"),
-        (wssis.train_solov2, "assign", "targets"),
-        (wssis.train_solov2, "solov2_loss", "loss"),
+        (wssis.training.solov2, "assign", "targets"),
+        (wssis.training.solov2, "solov2_loss", "loss"),
         (torch.Tensor, "backward", "backward"),
     )
     data = patch.object(
-        wssis.train_solov2, "training_loader", lambda *a, **k: clock.each("data", loader(*a, **k))
+        wssis.training.solov2, "training_loader", lambda *a, **k: clock.each("data", loader(*a, **k))
     )
     with data, clock.on(*places):
-        wssis.train_solov2.train_solov2(
+        wssis.training.solov2.train_solov2(
             drawn,
             params.model,
             params.resize,
@@ -155,18 +155,18 @@ def pseudo_image(stage: Stage, images: int, warm: int) -> dict[str, float]:
     points = stage.load(paths.POINTS)
     some = replace(points, images=tuple(points.images[i % len(points.images)] for i in range(warm + images)))
     places = (
-        (pipelines.labeling, "read_image", "read"),
+        (pipelines.inference.label_dataset, "read_image", "read"),
         (SOLOv2, "preprocess", "network"),
         (SOLOv2, "forward", "network"),
-        (wssis.labeler, "prompt", "prompting"),
-        (wssis.labeler.Labeler, "propose", "refiner"),
+        (wssis.pseudo_labels.labeler, "prompt", "prompting"),
+        (wssis.pseudo_labels.labeler.Labeler, "propose", "refiner"),
     )
     with clock.on(*places):
-        for record, given in pipelines.labeling.proposals(labeler, some, "pseudo-labels"):
+        for record, given in pipelines.inference.label_dataset.proposals(labeler, some, "pseudo-labels"):
             with clock.part("decide"):
-                decided = wssis.labeler.decide(given, rules)
+                decided = wssis.pseudo_labels.labeler.decide(given, rules)
             with clock.part("encode"):
-                pipelines.labeling.labelled(record, decided)
+                pipelines.inference.label_dataset.labelled(record, decided)
             clock.lap()
     del clock.laps[:warm]
     return clock.medians()

@@ -20,8 +20,8 @@ from torch import Tensor
 from benchmarks.bench import Bench, main_of
 from benchmarks.scenes import paper_raw, random_points
 from benchmarks.timing import MIB, peak_memory
-from wssis.prompting import Prompted, prompt
-from wssis.rawmaps import RawMaps
+from wssis.models.raw_maps import RawMaps
+from wssis.pseudo_labels.point_prompting import Prompted, prompt
 
 MANY = 3000  # points: memory beside the result shall not grow with them
 LOOP_ROUNDS = 3

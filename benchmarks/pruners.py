@@ -21,14 +21,14 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from pipelines.params import load_params
-from pipelines.progress import Meter
-from pipelines.stage import Stage, exit_code
+from pipelines.config.params import load_params
+from pipelines.console.progress import Meter
+from pipelines.runner.run_stage import Stage, exit_code
+from pipelines.search.pruning import PAIRS, OverSteps
+from pipelines.search.study import Values
+from pipelines.search.trial_claims import distributions
 from pipelines.stages.report import as_markdown
 from pipelines.stages.tune_refiner import trainings
-from pipelines.tuning import Values
-from pipelines.tuning_claims import distributions
-from pipelines.tuning_pruning import PAIRS, OverSteps
 from wssis.errors import InputError
 from wssis.files import write_json
 

@@ -17,12 +17,12 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-import wssis.labeler
+import wssis.pseudo_labels.labeler
 from benchmarks.bench import Bench, main_of
 from benchmarks.scenes import CLASSES, SIDE, TINY_SIDE, ellipses, paper_refiner, preset, refiner_of, scene
-from wssis.crops import crop_windows, cut, cut_each, point_maps
-from wssis.labeler import crops_at_once, refine
 from wssis.models.refiner import Refiner
+from wssis.ops.crops import crop_windows, cut, cut_each, point_maps
+from wssis.pseudo_labels.labeler import crops_at_once, refine
 
 SLOW_ROUNDS = 3
 Objects = tuple[Tensor, Tensor, Tensor]  # rough masks (N, H, W), points (N, 2), labels (N,)
@@ -48,7 +48,7 @@ def batched(refiner: Refiner, image: Tensor, objects: Objects) -> Tensor:
 
 def one_by_one(refiner: Refiner, image: Tensor, objects: Objects) -> Tensor:
     """The same, a crop a pass."""
-    with patch.object(wssis.labeler, "crops_at_once", lambda *given: 1):
+    with patch.object(wssis.pseudo_labels.labeler, "crops_at_once", lambda *given: 1):
         return batched(refiner, image, objects)
 
 

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.params import load_params
-from pipelines.sections import Params
+from pipelines.config.params import load_params
+from pipelines.config.schema import Params
 from wssis.data import rle
 from wssis.data.coco import Annotation, Category, ImageRecord
-from wssis.data.shapes import draw_scene
+from wssis.data.synthetic import draw_scene
 from wssis.instances import Instances
+from wssis.models.raw_maps import RawMaps
 from wssis.models.refiner import Refiner
 from wssis.models.solov2 import SOLOv2
-from wssis.rawmaps import RawMaps
 from wssis.settings import SOLOv2Settings
 
 PRESETS = Path(__file__).resolve().parents[1] / "presets"

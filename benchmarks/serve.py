@@ -29,9 +29,9 @@ from pathlib import Path
 import numpy as np
 
 from pipelines import paths
-from pipelines.asking import question
-from pipelines.params import load_params
-from pipelines.stage import Stage, exit_code
+from pipelines.config.params import load_params
+from pipelines.promotion.version_predictions import question
+from pipelines.runner.run_stage import Stage, exit_code
 from pipelines.stages.report import as_markdown
 from wssis.errors import InputError
 from wssis.files import write_json
@@ -88,7 +88,7 @@ def request_bodies(with_points: bool) -> list[bytes]:
 @contextmanager
 def served(model: str) -> Iterator[tuple[str, str]]:
     """URL and kind of a model that `wssis serve` serves, on a free port, until the block ends."""
-    words = [sys.executable, "-m", "pipelines.cli", "serve", "--model", model, "--port", "0"]
+    words = [sys.executable, "-m", "pipelines.cli.main", "serve", "--model", model, "--port", "0"]
     server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pipelines.stage import exit_code
+from pipelines.runner.run_stage import exit_code
 from pipelines.stages.report import as_markdown
 from wssis.files import write_json
 

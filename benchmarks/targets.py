@@ -23,7 +23,7 @@ from benchmarks.bench import Bench, main_of
 from benchmarks.scenes import CLASSES, SIDE, TINY_SIDE, ellipses, paper_settings
 from wssis.instances import Instances
 from wssis.settings import SOLOv2Settings
-from wssis.targets import Targets, assign
+from wssis.training.target_assignment import Targets, assign
 
 LOOP_ROUNDS = 3
 Found = tuple[list[tuple[int, int, int]], Tensor, list[Tensor]]  # (image, cell, object), classes, small masks

@@ -25,8 +25,8 @@ from benchmarks.bench import Bench, main_of
 from benchmarks.scenes import CLASSES, SIDE, TINY_SIDE, default_settings, paper_settings, scene, solov2
 from wssis.data.dataset import Batch
 from wssis.settings import SOLOv2Settings, TrainSettings
-from wssis.train_solov2 import solov2_batch_loss
-from wssis.trainer import build_optimizer
+from wssis.training.solov2 import solov2_batch_loss
+from wssis.training.trainer import build_optimizer
 
 SLOW_ROUNDS = 3
 Loss = Callable[[nn.Module, Batch], dict[str, Tensor]]

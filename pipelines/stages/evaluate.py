@@ -11,21 +11,21 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from pipelines import paths
-from pipelines.curves import write_csv
 from pipelines.decode_file import write_decode
-from pipelines.journal import Journal
-from pipelines.labeling import predict_left, results_of
-from pipelines.models import Saved, load_solov2
-from pipelines.pictures import save_picture, stack
-from pipelines.stage import Stage, run
+from pipelines.inference.label_dataset import predict_left, results_of
+from pipelines.inference.load_models import Saved, load_solov2
+from pipelines.report.pictures import save_picture, stack
+from pipelines.runner.result_journal import Journal
+from pipelines.runner.run_stage import Stage, run
+from pipelines.runner.training_log import write_csv
 from wssis.data.coco import CocoData, ImageRecord
 from wssis.data.images import read_image
-from wssis.draw import draw_instances, side_by_side
+from wssis.evaluation.coco_ap import ap_by_class
+from wssis.evaluation.operating_point import Matches
 from wssis.files import write_json
-from wssis.metrics import ap_by_class
-from wssis.operating_point import Matches
-from wssis.predictor import Predictor
+from wssis.inference.predictor import Predictor
 from wssis.settings import DecodeSettings
+from wssis.visualize import draw_instances, side_by_side
 
 MODELS = (
     ("teacher", paths.TEACHER, paths.METRICS_TEACHER),

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipelines import paths
-from pipelines.progress import Meter
-from pipelines.sections import Folder
-from pipelines.stage import Stage, run
-from wssis.data import shapes
+from pipelines.config.schema import Folder
+from pipelines.console.progress import Meter
+from pipelines.runner.run_stage import Stage, run
+from wssis.data import synthetic
 from wssis.data.coco import CocoData, load_coco, save_coco
 from wssis.data.images import check_image, image_digest
-from wssis.data.ledger import count_labels
+from wssis.data.label_cost import count_labels
 from wssis.errors import InputError
 from wssis.files import write_json, write_text
 
@@ -22,7 +22,7 @@ def prepare(stage: Stage) -> None:
     data = stage.params.data
     if data.source == "shapes":
         settings = data.shapes
-        train, val = shapes.generate(
+        train, val = synthetic.generate(
             paths.PREPARED, settings.seed, settings.train, settings.val, settings.size
         )
     else:

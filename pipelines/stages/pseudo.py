@@ -4,13 +4,12 @@ import sys
 from dataclasses import replace
 
 from pipelines import paths
-from pipelines.judging import calibrated
-from pipelines.labeling import Labelled, labelled, left, packed, proposals
-from pipelines.models import load_labeler
-from pipelines.params import rules_in_force
-from pipelines.stage import Stage, run
+from pipelines.config.params import rules_in_force
+from pipelines.inference.label_dataset import Labelled, calibrated, labelled, left, packed, proposals
+from pipelines.inference.load_models import load_labeler
+from pipelines.runner.run_stage import Stage, run
 from wssis.data.coco import ImageRecord, save_coco
-from wssis.rules import admit, decide, masks_and_signals, with_drawn
+from wssis.pseudo_labels.rules import admit, decide, masks_and_signals, with_drawn
 
 
 def pseudo(stage: Stage) -> None:

@@ -4,12 +4,12 @@ import sys
 from dataclasses import asdict
 
 from pipelines import paths
-from pipelines.curves import TrainingLog
-from pipelines.params import refiner_in_force
-from pipelines.resuming import resumable
-from pipelines.stage import Stage, run, with_objects
+from pipelines.config.params import refiner_in_force
+from pipelines.runner.run_stage import Stage, run, with_objects
+from pipelines.runner.scratch import resumable
+from pipelines.runner.training_log import TrainingLog
 from wssis.checkpoint import save_model
-from wssis.train_refiner import train_refiner
+from wssis.training.refiner import train_refiner
 
 
 def refiner(stage: Stage) -> None:

@@ -6,11 +6,13 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from pipelines import origin, paths, registry
-from pipelines.params import rules_in_force
+from pipelines import paths
+from pipelines.config.params import rules_in_force
 from pipelines.provenance import dvc_inputs
-from pipelines.stage import Stage, run
-from pipelines.store import open_store
+from pipelines.registry import lineage
+from pipelines.registry import register as registry
+from pipelines.runner.run_stage import Stage, run
+from pipelines.tracking.store import open_store
 from wssis.files import write_json
 
 
@@ -28,12 +30,12 @@ def register(stage: Stage) -> None:
     summary = json.loads(paths.METRICS_SUMMARY.read_text())
     labels = json.loads(paths.METRICS_PSEUDO.read_text())
     labels |= {key: summary[key] for key in ("label_hours", "full_label_hours")}
-    labels[origin.VAL_DIGEST] = origin.val_digest(paths.PREPARED_VAL)
-    tags = origin.facts() | {f"dvc/{path}": md5 for path, md5 in dvc_inputs(stage.name).items()}
+    labels[lineage.VAL_DIGEST] = lineage.val_digest(paths.PREPARED_VAL)
+    tags = lineage.facts() | {f"dvc/{path}": md5 for path, md5 in dvc_inputs(stage.name).items()}
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder) / registry.ORIGIN
-        origin.collect(stage.name, files)
-        tags |= origin.runs(open_store(), params, files)
+        lineage.collect(stage.name, files)
+        tags |= lineage.runs(open_store(), params, files)
         # A labeler is the same whatever a student learnt from its labels.
         labeler = registry.Source(stage.tracker.run_id, labels, tags, files)
         student = replace(labeler, measured=summary | labels)

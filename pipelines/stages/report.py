@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 
 from pipelines import paths
-from pipelines.models import load_predictor
-from pipelines.pictures import save_picture
-from pipelines.report import Files, write_report
-from pipelines.stage import Stage, run
+from pipelines.inference.load_models import load_predictor
+from pipelines.report.page import Files, write_report
+from pipelines.report.pictures import save_picture
+from pipelines.runner.run_stage import Stage, run
 from wssis.data.images import read_image
-from wssis.draw import draw_instances, side_by_side
 from wssis.files import write_text
+from wssis.visualize import draw_instances, side_by_side
 
 Row = tuple[str, ...]
 

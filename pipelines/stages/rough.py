@@ -4,11 +4,11 @@ import sys
 from dataclasses import replace
 
 from pipelines import paths
-from pipelines.labeling import Labelled, label_left, rough_record
-from pipelines.models import load_solov2
-from pipelines.stage import Stage, run
+from pipelines.inference.label_dataset import Labelled, label_left, rough_record
+from pipelines.inference.load_models import load_solov2
+from pipelines.runner.run_stage import Stage, run
 from wssis.data.coco import save_coco
-from wssis.labeler import Labeler
+from wssis.pseudo_labels.labeler import Labeler
 
 
 def rough(stage: Stage) -> None:

@@ -4,7 +4,7 @@ import json
 import sys
 
 from pipelines import paths
-from pipelines.stage import Stage, run
+from pipelines.runner.run_stage import Stage, run
 from wssis.data.coco import save_coco
 from wssis.data.points import read_points
 from wssis.data.split import split as draw_split

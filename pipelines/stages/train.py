@@ -9,17 +9,17 @@ from typing import Any
 from torch import nn
 
 from pipelines import paths
-from pipelines.curves import TrainingLog
-from pipelines.resuming import resumable
-from pipelines.stage import Stage, run
+from pipelines.runner.run_stage import Stage, run
+from pipelines.runner.scratch import resumable
+from pipelines.runner.training_log import TrainingLog
 from wssis.checkpoint import load_model, save_model
 from wssis.data.coco import CocoData
-from wssis.metrics import IMAGES, results_ap, to_coco_results
+from wssis.evaluation.coco_ap import IMAGES, results_ap, to_coco_results
+from wssis.inference.predictor import Predictor
 from wssis.models.solov2 import SOLOv2
-from wssis.predictor import Predictor
 from wssis.settings import SOLOv2Settings, TrainSettings
-from wssis.train_solov2 import train_solov2
-from wssis.trainer import TrainResult
+from wssis.training.solov2 import train_solov2
+from wssis.training.trainer import TrainResult
 
 COMMON = ("seed", "model", "resize", "augment")
 
@@ -156,7 +156,8 @@ def validate(stage: Stage, model: nn.Module, step: int) -> None:
 def predicted(predictor: Predictor, data: CocoData) -> Iterator[dict[str, Any]]:
     """COCO results of every image, predicted as they are asked for; masks of a few images are in memory.
 
-    As `pipelines.labeling.predicted_results`, whose module hangs on the refiner and on the rules for labels.
+    As `pipelines.inference.label_dataset.predicted_results`, whose module hangs on the refiner and on the
+    rules for labels.
     """
     for start in range(0, len(data.images), IMAGES):
         group = data.subset(record.id for record in data.images[start : start + IMAGES])

@@ -7,23 +7,25 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from pipelines import paths
-from pipelines.params import write_yaml
+from pipelines.config.params import write_yaml
 from pipelines.provenance import dep_digests
-from pipelines.stage import Stage, run
-from pipelines.tuning import Search, best_of
-from pipelines.tuning_notes import conduct, write_nothing_tried
+from pipelines.runner.run_stage import Stage, run
+from pipelines.search.log import conduct, write_nothing_tried
+from pipelines.search.study import Search, best_of
 
 if TYPE_CHECKING:
-    from pipelines.tuning_rules import Rules
+    from pipelines.search.rules_objective import Rules
     from wssis.instances import Instances
-    from wssis.proposals import Proposals
+    from wssis.pseudo_labels.proposals import Proposals
 
 
 def rules(stage: Stage) -> Rules:
     """What trials try; teacher and refiner are asked about the held-out images once."""
-    from pipelines.labeling import proposals  # torch, for which a stage without trials need not wait
-    from pipelines.models import load_labeler
-    from pipelines.tuning_rules import Rules
+    from pipelines.inference.label_dataset import (
+        proposals,  # torch, for which a stage without trials need not wait
+    )
+    from pipelines.inference.load_models import load_labeler
+    from pipelines.search.rules_objective import Rules
 
     params, holdout = stage.params, stage.load(paths.HOLDOUT)
 
@@ -43,7 +45,7 @@ def tune_pseudo(stage: Stage) -> None:
     """Search, and keep what was found if it beats the rules of params by more than chance."""
     chosen, n_trials = stage.params.pseudo, stage.params.tune_pseudo.n_trials
     if n_trials:
-        from pipelines.labeling import beats_chance
+        from pipelines.inference.label_dataset import beats_chance
 
         tried = rules(stage)
         found = conduct(stage, tried.search(n_trials, dep_digests("tune_pseudo")), paths.PLOT_TUNE_PSEUDO)

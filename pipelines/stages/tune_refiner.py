@@ -6,19 +6,21 @@ import sys
 from typing import TYPE_CHECKING
 
 from pipelines import paths
-from pipelines.params import write_yaml
+from pipelines.config.params import write_yaml
 from pipelines.provenance import dep_digests
-from pipelines.stage import Stage, run, with_objects
-from pipelines.tuning import Search, best_of
-from pipelines.tuning_notes import conduct, write_nothing_tried
+from pipelines.runner.run_stage import Stage, run, with_objects
+from pipelines.search.log import conduct, write_nothing_tried
+from pipelines.search.study import Search, best_of
 
 if TYPE_CHECKING:
-    from pipelines.tuning_refiner import Trainings
+    from pipelines.search.refiner_objective import Trainings
 
 
 def trainings(stage: Stage) -> Trainings:
     """What trials train and are judged on."""
-    from pipelines.tuning_refiner import Trainings  # torch, for which a stage without trials need not wait
+    from pipelines.search.refiner_objective import (
+        Trainings,  # torch, for which a stage without trials need not wait
+    )
 
     strong = with_objects(stage.load(paths.STRONG), paths.STRONG)
     return Trainings(
@@ -42,7 +44,7 @@ def tune_refiner(stage: Stage) -> None:
     """Search, and keep what was found if it beats the defaults with other seeds, too."""
     section, n_trials = stage.params.refiner, stage.params.tune_refiner.n_trials
     if n_trials:
-        from pipelines.tuning_refiner import AGAIN, applied
+        from pipelines.search.refiner_objective import AGAIN, applied
 
         made = trainings(stage)
         found = conduct(stage, made.search(n_trials, dep_digests("tune_refiner")), paths.PLOT_TUNE_REFINER)

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 from pipelines import paths
-from pipelines.params import load_params, read_yaml, write_yaml
-from pipelines.stage import Stage
+from pipelines.config.params import load_params, read_yaml, write_yaml
+from pipelines.runner.run_stage import Stage
 from pipelines.stages.prepare import prepare
 from pipelines.stages.pseudo import pseudo
 from pipelines.stages.refiner import refiner
 from pipelines.stages.rough import rough
 from pipelines.stages.split import split
 from pipelines.stages.train import teacher
+from wssis.evaluation.coco_ap import AP_KEYS
 from wssis.files import write_json
-from wssis.metrics import AP_KEYS
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,9 +9,9 @@ import pytest
 
 from benchmarks import ablation
 from pipelines import paths
-from pipelines.params import load_params
-from pipelines.stage import Stage
-from wssis.metrics import AP_KEYS
+from pipelines.config.params import load_params
+from pipelines.runner.run_stage import Stage
+from wssis.evaluation.coco_ap import AP_KEYS
 
 
 def test_both_variants_are_measured_beside_the_pipeline(project: Path, capsys: pytest.CaptureFixture) -> None:

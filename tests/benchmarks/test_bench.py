@@ -12,8 +12,8 @@ from benchmarks import evaluation, inference, loading, nms, prompting, refiner, 
 from benchmarks.bench import Bench
 from benchmarks.scenes import ellipses, paper_raw, paper_settings, random_points
 from benchmarks.timing import Spread
-from wssis.nms import matrix_nms
-from wssis.prompting import prompt
+from wssis.ops.nms import matrix_nms
+from wssis.pseudo_labels.point_prompting import prompt
 
 QUICK = {
     "prompting": (prompting, ["--points", "5"], {"wssis", "wssis, default rule", "loop"}),

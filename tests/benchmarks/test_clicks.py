@@ -10,9 +10,9 @@ import pytest
 
 from benchmarks import clicks
 from pipelines import paths
-from pipelines.params import load_params
-from pipelines.stage import Stage
-from wssis.metrics import AP_KEYS
+from pipelines.config.params import load_params
+from pipelines.runner.run_stage import Stage
+from wssis.evaluation.coco_ap import AP_KEYS
 
 
 def points_of(data) -> dict[int, tuple[float, float]]:

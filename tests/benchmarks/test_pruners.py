@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import pruners
 from pipelines import paths
-from pipelines.params import read_yaml, write_yaml
+from pipelines.config.params import read_yaml, write_yaml
 
 RULES = list(pruners.rules([16, 32, 48, 64]))
 WILCOXON = RULES[-1]

@@ -10,7 +10,7 @@ import pytest
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh mlflow.db."""
-    from pipelines.store import create_store
+    from pipelines.tracking.store import create_store
 
     folder = tmp_path_factory.mktemp("store")
     create_store(folder / "mlflow.db", folder / "mlruns")
@@ -60,7 +60,7 @@ def registered(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """
     import shutil
 
-    from pipelines.store import open_store
+    from pipelines.tracking.store import open_store
 
     monkeypatch.chdir(tmp_path)
     shutil.copy(store, tmp_path / "mlflow.db")

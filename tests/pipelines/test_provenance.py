@@ -34,13 +34,17 @@ def test_deps_are_those_of_dvc_yaml_data_here_and_code_as_it_runs(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"dvc\.yaml"):
         dep_digests("b")
-    (tmp_path / "dvc.yaml").write_text("stages:\n  b:\n    cmd: x\n    deps: [data/a.json, wssis/rules.py]\n")
+    (tmp_path / "dvc.yaml").write_text(
+        "stages:\n  b:\n    cmd: x\n    deps: [data/a.json, wssis/pseudo_labels/rules.py]\n"
+    )
     with pytest.raises(InputError, match=r"data/a\.json.*dvc repro b"):
         dep_digests("b")
     (tmp_path / "data").mkdir()
     (tmp_path / "data/a.json").write_text("{}")
     found = dep_digests("b")
-    assert set(found) == {"data/a.json", "wssis/rules.py"}
-    assert found["wssis/rules.py"] == content_digest(Path(provenance.__file__).parents[1] / "wssis/rules.py")
+    assert set(found) == {"data/a.json", "wssis/pseudo_labels/rules.py"}
+    assert found["wssis/pseudo_labels/rules.py"] == content_digest(
+        Path(provenance.__file__).parents[1] / "wssis/pseudo_labels/rules.py"
+    )
     (tmp_path / "data/a.json").write_text("[]")
     assert dep_digests("b")["data/a.json"] != found["data/a.json"]

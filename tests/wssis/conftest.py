@@ -19,8 +19,8 @@ from torchvision.io import write_png
 from wssis.data import rle
 from wssis.data.coco import Annotation, Category, CocoData, ImageRecord
 from wssis.instances import Instances
-from wssis.rawmaps import RawMaps
-from wssis.targets import Targets, assign
+from wssis.models.raw_maps import RawMaps
+from wssis.training.target_assignment import Targets, assign
 
 
 class Parity(Mapping[str, Tensor]):

@@ -16,14 +16,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from wssis import distributed
-from wssis.data import rle, shapes
+from wssis.data import rle, synthetic
 from wssis.data.coco import CocoData, ImageRecord, load_coco
 from wssis.distributed import in_any, parts_of, rank, totals, world
 from wssis.errors import InputError
-from wssis.norms import set_norms
 from wssis.settings import AugmentSettings, RefinerSettings, ResizeSettings, SOLOv2Settings, TrainSettings
-from wssis.train_refiner import train_refiner
-from wssis.train_solov2 import SOLOv2Objective, train_solov2
+from wssis.training.refiner import train_refiner
+from wssis.training.solov2 import SOLOv2Objective, train_solov2
+from wssis.training.trainer import set_norms
 
 ROOT = Path(__file__).parents[2]
 STEPS = 20
@@ -53,7 +53,7 @@ def clicked(record: ImageRecord) -> ImageRecord:
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes")
-    shapes.generate(folder, seed=0, n_train=12, n_val=1, size=64)
+    synthetic.generate(folder, seed=0, n_train=12, n_val=1, size=64)
     return folder / "train.json"
 
 

@@ -1,0 +1,1 @@
+"""Records, images and loading."""

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wssis.collection import uncollected
 from wssis.data import rle as rle_api
 from wssis.data.rle import Rle
+from wssis.files import uncollected
 from wssis.instances import Instances
 
 IMAGE_KINDS = ("strong", "weak", "mixed", "empty")
@@ -82,7 +82,7 @@ class ImageRecord:
         id, file_name: unique in the data set; the path in the image folder.
         height, width: pixels of the upright picture.
         annotations: see `Annotation`.
-        corrected: a person has corrected pseudo-labels of it; see `wssis.data.merge`.
+        corrected: a person has corrected pseudo-labels of it; see `wssis.data.corrections`.
     """
 
     id: int
@@ -213,7 +213,7 @@ def load_coco(path: str | Path, image_dir: str | Path | None = None) -> CocoData
     Raises:
         InputError: the file is missing, is no COCO JSON, or one of its records is wrong; names it.
     """
-    from wssis.data.coco_parse import parse  # which makes this module's records
+    from wssis.data.coco_reader import parse  # which makes this module's records
 
     with uncollected():
         return parse(Path(path), None if image_dir is None else str(image_dir))
@@ -234,7 +234,7 @@ def save_coco(data: CocoData, path: str | Path, images: Iterable[ImageRecord] | 
     Raises:
         InputError: the disk is full, the folder cannot be written, or a field in `extra` is no JSON.
     """
-    from wssis.data.coco_write import write
+    from wssis.data.coco_writer import write
 
     with uncollected():
         write(data, Path(path), images)

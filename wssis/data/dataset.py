@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from wssis.data.coco import CocoData, ImageRecord
 from wssis.data.images import read_image
-from wssis.data.patches import MaskPatches
+from wssis.data.mask_patches import MaskPatches
 from wssis.data.transforms import TrainTransform
 from wssis.distributed import parts_of, world
 from wssis.errors import InputError

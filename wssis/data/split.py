@@ -10,8 +10,8 @@ import numpy as np
 
 from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, CocoData, ImageRecord
-from wssis.data.ledger import PRICES, Kind, count_labels, kind_of, labels_used, make_ledger, price
-from wssis.data.merge import with_corrected
+from wssis.data.corrections import with_corrected
+from wssis.data.label_cost import PRICES, Kind, count_labels, kind_of, labels_used, make_ledger, price
 from wssis.errors import InputError
 
 Clicked = Mapping[int, Sequence[tuple[float, float, int]]]
@@ -29,7 +29,8 @@ class Split:
         drawn: masks of weak images in which other objects have none (mixed images): these cannot be strong,
             and what was drawn in them is used. Never a mask of an image that the draw made weak.
         truth: the same images with the masks that the source has for them; an object has one id in all three.
-        ledger: see `wssis.data.ledger.make_ledger`; besides, image ids under `unlabelled` (not in the points
+        ledger: see `wssis.data.label_cost.make_ledger`; besides, image ids under `unlabelled` (not in the
+        points
             file, no annotations: used nowhere) and annotation ids under `without_point` (empty masks).
     """
 

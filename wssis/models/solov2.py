@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from wssis.models.backbone import Backbone
 from wssis.models.fpn import FPN
 from wssis.models.layers import conv_block, tower, with_coordinates
-from wssis.position import POSITION_TERMS
-from wssis.rawmaps import RawMaps
+from wssis.models.position_term import POSITION_TERMS
+from wssis.models.raw_maps import RawMaps
 from wssis.settings import SOLOv2Settings
 
 PAD_TO = 32  # coarsest stride of any backbone used

@@ -11,7 +11,7 @@ import torch
 
 from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, load_coco, save_coco
-from wssis.data.ledger import count_labels
+from wssis.data.label_cost import count_labels
 from wssis.data.split import split
 from wssis.errors import InputError
 

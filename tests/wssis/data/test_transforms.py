@@ -7,7 +7,7 @@ import torch
 
 from wssis.data.transforms import TrainTransform, resize_image, resize_masks, resize_points
 from wssis.instances import Instances
-from wssis.masks import mask_iou
+from wssis.ops.masks import mask_iou
 from wssis.settings import AugmentSettings, ResizeSettings
 
 PLAIN = AugmentSettings(crop=0, scale=(1.0, 1.0), flips="none", brightness=0, contrast=0, saturation=0)

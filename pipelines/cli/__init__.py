@@ -1,0 +1,1 @@
+"""The `wssis` command."""

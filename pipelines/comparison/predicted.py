@@ -1,0 +1,76 @@
+"""predicted: the teacher's predictions over a threshold as labels, also of known classes only; no points.
+
+The thresholds are chosen on the held-out strong images.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from pipelines import paths
+from pipelines.comparison.thresholds import as_labels, of_classes
+from pipelines.inference.label_dataset import each_image, left, packed, unpacked
+from pipelines.inference.load_models import load_predictor
+from pipelines.runner.run_stage import Stage, run
+from wssis.data.coco import CocoData, ImageRecord, save_coco
+from wssis.evaluation.coco_ap import to_coco_results
+from wssis.evaluation.operating_point import Matches
+from wssis.files import write_json
+from wssis.inference.predictor import Predictor
+from wssis.instances import Instances
+
+FILTERS: dict[str, Callable[[Instances, ImageRecord], Instances]] = {
+    "predicted": lambda found, record: found,
+    "image_level": of_classes,
+}
+
+
+def predicted(stage: Stage) -> None:
+    """Write thresholds and labels of both rows."""
+    settings = stage.params.evaluate
+    predictor, _ = load_predictor(paths.TEACHER, settings.decode, settings.batch_size, stage.device)
+    holdout = stage.load(paths.HOLDOUT)
+    most = settings.decode.max_detections
+    held = matches_by_row(predictions(predictor, holdout, "holdout"), holdout, most)
+    best = {row: matches.best() for row, matches in held.items()}
+    thresholds = {row: point.score if point else 0.5 for row, point in best.items()}
+    points = stage.load(paths.POINTS)
+    journal = stage.scratch.journal("label")  # of each image: for each row, its annotations
+    numbers = {
+        row: 1 + sum(len(done[place]) for done in journal.done.values()) for place, row in enumerate(FILTERS)
+    }
+    for record, found in predictions(predictor, left(points, journal), "label"):
+        made = []
+        for row, only in FILTERS.items():
+            image = as_labels(record, only(found, record), thresholds[row], numbers[row])
+            numbers[row] += len(image.annotations)
+            made.append(packed(image))
+        journal.add(record.id, made)
+    for place, row in enumerate(FILTERS):
+        images = tuple(unpacked(record, journal.done[record.id][place]) for record in points.images)
+        save_coco(replace(points, images=images, path=None), paths.ROW_LABELS / f"{row}.json")
+        stage.say(f"{row}: {numbers[row] - 1} masks over {thresholds[row]:g}")
+    write_json(paths.THRESHOLDS, thresholds, indent=2)
+    stage.tracker.metrics({f"threshold/{row}": value for row, value in thresholds.items()})
+
+
+def predictions(predictor: Predictor, data: CocoData, name: str) -> Iterator[tuple[ImageRecord, Instances]]:
+    """What the network finds on each image by itself."""
+    for record, image, _ in each_image(data, name):
+        yield record, predictor.predict([image])[0].to("cpu")
+
+
+def matches_by_row(
+    found: Iterable[tuple[ImageRecord, Instances]], truth: CocoData, max_detections: int
+) -> dict[str, Matches]:
+    """Predictions matched with the objects of `truth` for each of `FILTERS`; masks of one image at a time."""
+    results: dict[str, list[dict[str, Any]]] = {row: [] for row in FILTERS}
+    for record, objects in found:
+        for row, only in FILTERS.items():
+            results[row] += to_coco_results(only(objects, record), record.id, truth.categories)
+    return {row: Matches.of(truth, own, max_detections) for row, own in results.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(run("predicted", predicted, ("evaluate",)))

@@ -1,0 +1,1 @@
+"""Parameters: schema, files, presets."""

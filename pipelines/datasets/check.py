@@ -1,0 +1,220 @@
+"""`wssis check`: what is in a data set and what is wrong with it, on one screen, as JSON, and mended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipelines import paths
+from pipelines.config.params import load_sections
+from pipelines.config.protected_paths import check_own
+from pipelines.datasets.check_summary import screen
+from wssis.data.coco import load_coco
+from wssis.data.coco_writer import portable_folder
+from wssis.errors import InputError
+from wssis.files import write_json
+from wssis.validation.edits import Change
+from wssis.validation.problems import KINDS, Limits, Problem, grouped
+from wssis.validation.repair import mend, remaining
+from wssis.validation.schema import read_raw
+from wssis.validation.statistics import Levels
+from wssis.validation.validate import Findings, check, image_folder, with_problems
+
+CHANGES = "changes.json"
+
+
+@dataclass(frozen=True)
+class Call:
+    """What was asked for; see `wssis check --help`."""
+
+    data: str
+    images: str | None = None
+    json: str | None = None
+    fix: str | None = None
+    model: str | None = None
+    strict: bool = False
+    least: float = 0.03
+    limits: Limits = field(default_factory=Limits)
+
+
+def check_data(call: Call) -> None:
+    """Print what was found, write JSON and the cleaned copy if asked for.
+
+    Raises:
+        InputError: the data cannot be looked at, the copy would replace it, or `strict` and it has errors.
+    """
+    source = annotation_file(call.data)
+    target = copy_folder(call.fix, source) if call.fix else None
+    raw = read_raw(source)
+    folder = image_folder(raw, source, call.images)
+    levels = levels_in_force()
+    findings = check(raw, folder, call.limits, levels)
+    findings, asked = with_teacher(findings, call)
+    lines = screen(source, findings, levels, asked)
+    changed: dict[str, Any] = {}
+    if target is not None:
+        again = partial(_again, folder=folder, limits=call.limits, levels=levels)
+        copy, changes, after = mend(raw, findings, again)
+        write_copy(target, copy, folder, changes, after)
+        changed = {"fixed": as_changes(changes), "left": as_problems(remaining(after.problems))}
+        lines += said_of_copy(target, changes, remaining(after.problems))
+    if call.json:
+        write_json(call.json, {**as_json(source, findings), **changed}, indent=1)
+    print("\n".join(lines))
+    errors = sum(KINDS[problem.kind].severity == "error" for problem in findings.problems)
+    if call.strict and errors:
+        raise InputError(
+            f"expected no errors, found {errors}",
+            where=source,
+            remedy="They are listed above; --fix mends most",
+        )
+
+
+def annotation_file(data: str) -> Path:
+    """The JSON file in a data folder, or the file itself.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(data)
+    file = path / paths.INSTANCES if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(
+            f"expected a folder with {paths.INSTANCES}, or a COCO JSON file, found none",
+            where=file if path.is_dir() else path,
+            remedy="`wssis import` makes one of what labelling programs export",
+        )
+    return file
+
+
+def copy_folder(fix: str, source: Path) -> Path:
+    """The folder of the cleaned copy.
+
+    Raises:
+        InputError: it has files already.
+    """
+    check_own(fix=fix)
+    folder = Path(fix)
+    if folder.resolve() == source.resolve().parent or (folder / paths.INSTANCES).exists() or folder.is_file():
+        raise InputError(
+            "expected a new folder for the cleaned copy, found one with data",
+            where=folder,
+            remedy="Name another; nothing is altered in place",
+        )
+    return folder
+
+
+def levels_in_force() -> Levels | None:
+    """Level ranges and scale of the project whose folder this is."""
+    if not paths.PARAMS.exists():
+        return None
+    params = load_sections("model", "resize")
+    return Levels(params.model.ranges, params.resize.factor)
+
+
+def with_teacher(findings: Findings, call: Call) -> tuple[Findings, str]:
+    """The findings with what a teacher says of the points, and a line about who was asked."""
+    if call.model == "none" or (call.model is None and not paths.TEACHER.is_dir()):
+        return findings, ""
+    if not findings.coverage.counts["points_only"]:
+        return findings, ""
+    from pipelines.datasets.check_points import implausible, teacher_for
+    from pipelines.inference.predict import device
+
+    name = call.model or str(paths.TEACHER)
+    try:
+        teacher = teacher_for(name, findings, device())
+    except InputError as error:
+        if call.model:
+            raise
+        return findings, f"{name} was not asked about the points: {error.problem}"
+    found = implausible(findings, teacher, call.least)
+    return with_problems(findings, found), f"{name} was asked about the points"
+
+
+def _again(raw: dict[str, Any], files: Any, folder: str, limits: Limits, levels: Levels | None) -> Findings:
+    return check(raw, folder, limits, levels, files)
+
+
+def write_copy(
+    target: Path, raw: dict[str, Any], folder: str, changes: list[Change], after: Findings
+) -> None:
+    """Write the cleaned copy and the list of changes; the copy is read back as the pipeline will read it."""
+    info = raw.get("info")
+    known = info if isinstance(info, dict) else {}
+    copy = {**raw, "info": {**known, "image_dir": portable_folder(folder)}}
+    try:
+        write_json(target / paths.INSTANCES, copy)
+    except ValueError as error:
+        raise InputError(f"cannot be written as JSON ({error})", where=target / paths.INSTANCES) from error
+    write_json(
+        target / CHANGES,
+        {"changes": as_changes(changes), "left": as_problems(remaining(after.problems))},
+        indent=1,
+    )
+    if not any(KINDS[problem.kind].severity == "error" for problem in after.problems):
+        load_coco(target / paths.INSTANCES)
+
+
+def said_of_copy(target: Path, changes: list[Change], left: list[Problem]) -> list[str]:
+    """Lines about the cleaned copy."""
+    lines = ["", f"{target / paths.INSTANCES} is the cleaned copy. Changes ({target / CHANGES} lists each):"]
+    number: dict[tuple[str, str], int] = {}
+    for change in changes:
+        key = change.kind, change.summary
+        number[key] = number.get(key, 0) + 1
+    lines += [f"  {count:7,}  {KINDS[kind].title}: {done}" for (kind, done), count in number.items()]
+    # A mask of zero area marked nothing; what other labels marked is background from now on.
+    poorer = dict.fromkeys(
+        change.image
+        for change in changes
+        if change.done == "taken out"
+        and change.image
+        and change.record.startswith("annotation")
+        and change.kind != "empty-mask"
+    )
+    if poorer:
+        first = ", ".join(list(poorer)[:3]) + (", …" if len(poorer) > 3 else "")
+        lines.append(f"  Look at images that lost a label (its place is background now): {first}")
+    if not changes:
+        lines.append("  none")
+    for kind, problems in grouped(left).items():
+        lines.append(f"  Left for you: {len(problems):,} {KINDS[kind].title}")
+    return lines
+
+
+def as_problems(problems: Iterable[Problem]) -> list[dict[str, Any]]:
+    """Problems by kind, every record."""
+    return [
+        {
+            "kind": kind,
+            "severity": KINDS[kind].severity,
+            "title": KINDS[kind].title,
+            "fix": KINDS[kind].fix,
+            "count": len(found),
+            "records": [problem.as_json() for problem in found],
+        }
+        for kind, found in grouped(problems).items()
+    ]
+
+
+def as_changes(changes: Iterable[Change]) -> list[dict[str, str]]:
+    """Every change."""
+    return [change.as_json() for change in changes]
+
+
+def as_json(source: Path, findings: Findings) -> dict[str, Any]:
+    """Everything that was found."""
+    coverage = findings.coverage
+    return {
+        "data": str(source),
+        "images": findings.folder,
+        "decoded": findings.whole,
+        "counts": coverage.counts,
+        "classes": coverage.classes,
+        "sizes": coverage.sizes,
+        "problems": as_problems(findings.problems),
+    }

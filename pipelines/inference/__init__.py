@@ -1,0 +1,1 @@
+"""Saved models applied to data."""

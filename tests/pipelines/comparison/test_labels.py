@@ -1,0 +1,140 @@
+"""What each row learns from, the one training and evaluation of all rows, and the page."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from pipelines import paths
+from pipelines.comparison import cell, evaluate, oracle, sweep, table, train
+from pipelines.comparison.rows import ROWS, TITLES
+from pipelines.config.params import load_params
+from pipelines.runner.run_stage import Stage
+from wssis.data.coco import load_coco, save_coco
+from wssis.errors import InputError
+
+
+def labels(row: str) -> dict[int, list[int]]:
+    """Annotation ids of each image of a row."""
+    data = load_coco(paths.ROW_LABELS / f"{row}.json")
+    return {image.id: [item.id for item in image.annotations] for image in data.images}
+
+
+def test_rows_of_points_have_one_annotation_a_point_and_others_none(project: Path) -> None:
+    cell.enter(0.5, 3)
+    points = load_coco(paths.POINTS)
+    wanted = {image.id: [item.id for item in image.annotations] for image in points.images}
+    assert sum(map(len, wanted.values())) > 4
+    for row in ("fixed_level", "adaptive_level", "refined", "ours", "oracle"):
+        assert labels(row) == wanted, row
+    assert labels("strong_only") == {}
+    assert list(labels("predicted")) == list(labels("image_level")) == list(wanted)
+
+
+def test_only_the_oracle_has_the_truth(project: Path) -> None:
+    cell.enter(0.5, 3)
+    truth = load_coco(paths.WEAK_TRUTH)
+    masks = {item.id: item.rle for image in truth.images for item in image.annotations}
+    for row in ROWS:
+        data = load_coco(paths.ROW_LABELS / f"{row}.json")
+        same = [item.rle == masks.get(item.id) for image in data.images for item in image.annotations]
+        assert all(same) == (row == "oracle") or not same, row
+
+
+def test_image_level_has_only_known_classes_of_an_image(project: Path) -> None:
+    cell.enter(0.5, 3)
+    points = load_coco(paths.POINTS)
+    for image in load_coco(paths.ROW_LABELS / "image_level.json").images:
+        known = {item.label for item in points.by_id[image.id].annotations}
+        assert {item.label for item in image.annotations} <= known
+
+
+def test_no_label_but_the_oracles_hangs_on_the_truth_or_val(
+    labelled_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without those files every label and threshold is made all the same."""
+    import shutil
+
+    from pipelines.comparison import ours, predicted, prompted, refined
+
+    folder = tmp_path / "project"
+    shutil.copytree(labelled_project, folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    paths.PREPARED_VAL.unlink()
+    paths.PREPARED_TRAIN.unlink()
+    cell.enter(0.5, 3)
+    paths.WEAK_TRUTH.unlink()
+    before = {row: (paths.ROW_LABELS / f"{row}.json").read_bytes() for row in ROWS}
+    here = Stage("test", load_params())
+    for work in (predicted.predicted, prompted.prompted, refined.refined, ours.ours):
+        work(here)
+    assert {row: (paths.ROW_LABELS / f"{row}.json").read_bytes() for row in ROWS} == before
+    with pytest.raises(InputError, match="weak"):
+        oracle.oracle(here)
+
+
+def test_the_oracle_refuses_weak_images_that_nobody_drew(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dataclasses import replace
+
+    cell.enter(0.5, 3)
+    truth = load_coco(paths.WEAK_TRUTH)
+    save_coco(
+        replace(truth, images=tuple(replace(i, annotations=()) for i in truth.images)), paths.WEAK_TRUTH
+    )
+    (paths.ROW_LABELS / "oracle.json").unlink()
+    with pytest.raises(InputError, match=r"Take oracle out of compare\.rows"):
+        oracle.oracle(Stage("oracle", load_params()))
+    assert not (paths.ROW_LABELS / "oracle.json").exists()
+    assert "ATTENTION" in capsys.readouterr().out
+
+
+def test_students_are_trained_measured_and_shown(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell.enter(0.5, 3)
+    here = Stage("test", load_params())
+    for row in ("strong_only", "ours"):  # an empty set of weak images, and one with ignore regions
+        train.train(here, row)
+        evaluate.evaluate(here, row)
+    sweep.sweep(here)
+    monkeypatch.chdir(project)
+    folder = paths.COMPARE_MEASURED / "0.5-3"
+    strong, ours = (json.loads((folder / f"{row}.json").read_text()) for row in ("strong_only", "ours"))
+    assert strong["masks"] == 0
+    assert ours["label_hours"] > strong["label_hours"] > 0
+    # The other rows' students would only take time: their figures are not what is tested.
+    for n, row in enumerate(ROWS):
+        if not (folder / f"{row}.json").exists():
+            (folder / f"{row}.json").write_text(json.dumps({**ours, "AP": n / 10}))
+    (folder / "stale.json").write_text("{}")  # a row of an earlier run
+    table.table(Stage("table", load_params()))
+    results = json.loads(paths.COMPARE_RESULTS.read_text())
+    assert [entry["row"] for entry in results["rows"]] == list(ROWS)
+    assert results["settings"]["iterations"] == {"teacher": 2, "refiner": 2, "student": 2}
+    text = paths.COMPARE_DOC.read_text()
+    assert all(title in text for title in TITLES.values())
+    assert "Shortened trainings" in text
+    assert "0.700" in text
+    for picture in (paths.COMPARE_BY_FRACTION, paths.COMPARE_BY_HOURS, paths.COMPARE_SWEEP):
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert f"]({picture.relative_to('docs')})" in text
+    with paths.COMPARE_THRESHOLDS.open() as file:
+        rows = list(csv.DictReader(file))
+    assert sum(row["chosen"] == "1" for row in rows) == 2
+    assert {row["AP"] for row in rows if row["chosen"] == "0"} == {""}
+    first = paths.COMPARE_BY_HOURS.read_bytes(), text
+    table.table(Stage("table", load_params()))
+    assert (paths.COMPARE_BY_HOURS.read_bytes(), paths.COMPARE_DOC.read_text()) == first
+
+
+def test_mean_and_deviation_over_seeds() -> None:
+    keys = ("AP50", "AP75", "AP_small", "AP_medium", "AP_large", "masks", "label_hours")
+    found = [{"AP": ap, **dict.fromkeys(keys, 1.0)} for ap in (0.2, 0.3)]
+    entry = table.summary("ours", 0.1, found)
+    assert entry["AP"] == pytest.approx(0.25)
+    assert entry["AP_std"] == pytest.approx(0.0707, abs=1e-4)
+    assert table.shown_ap(entry) == "0.250 ± 0.071"
+    assert table.shown_ap(table.summary("ours", 0.1, found[:1])) == "0.200"

@@ -1,0 +1,1 @@
+"""Annotation formats: readers, writers and what they share."""

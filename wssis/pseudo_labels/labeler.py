@@ -1,0 +1,215 @@
+"""Points to pseudo-labels: teacher and refiner propose, rules decide what to trust."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from wssis.data.transforms import resize_image, resize_points
+from wssis.instances import Instances
+from wssis.models.refiner import Refiner
+from wssis.models.solov2 import SOLOv2
+from wssis.ops.crops import crop_windows, cut, cut_each, point_maps
+from wssis.ops.masks import mask_iou
+from wssis.pseudo_labels.point_prompting import prompt
+from wssis.pseudo_labels.proposals import CHUNK, Proposals, pasted, spread
+from wssis.pseudo_labels.rules import decide
+from wssis.settings import PseudoRules, ResizeSettings
+
+# Dimensions of a batch (B, C, H, W) that are flipped, one entry a view: what training flips, labelling asks.
+VIEWS: dict[str, list[list[int]]] = {"none": [[]], "horizontal": [[], [3]], "all": [[], [3], [2], [2, 3]]}
+# Views agree on an object's middle and differ on its rim: their mean is low there. On shapes (seeds 0, 1) the
+# true outline lies at a mean of .3 to .4: rough IoU .747 on average at .35, .727 at .5.
+VIEW_LEVEL = 0.35
+CROP_PIXELS = 1 << 17  # that a CPU refines at once: 32 crops of the default, 2 of the paper
+
+
+class Labeler:
+    """A teacher and, where there is one, a refiner: image and points to one mask a point.
+
+    Args:
+        teacher: SOLOv2 in evaluation mode.
+        refiner: or None.
+        resize: the scale that the teacher was trained at.
+        rules: see `PseudoRules`.
+        flips: "none", "horizontal" or "all": views of the image that the teacher is asked about; those that
+            it was trained on.
+        own_point: whether a mask's own point counts in level choice, see `prompt`; None: unless `parity`.
+        level: ask this level of the pyramid only, for comparison.
+    """
+
+    def __init__(
+        self,
+        teacher: SOLOv2,
+        refiner: Refiner | None,
+        resize: ResizeSettings,
+        rules: PseudoRules | None = None,
+        flips: str = "none",
+        own_point: bool | None = None,
+        level: int | None = None,
+    ) -> None:
+        self.teacher, self.refiner, self.resize = teacher.eval(), refiner and refiner.eval(), resize
+        self.rules, self.flips, self.level = rules or PseudoRules(), flips, level
+        self.own_point = not teacher.settings.parity if own_point is None else own_point
+
+    def label(self, image: Tensor, points: Tensor, labels: Tensor, ids: Tensor | None = None) -> Instances:
+        """One mask or ignore region a point; see `propose` and `decide`."""
+        return decide(self.propose(image, points, labels, ids), self.rules)
+
+    @torch.inference_mode()
+    def propose(self, image: Tensor, points: Tensor, labels: Tensor, ids: Tensor | None = None) -> Proposals:
+        """Ask the networks.
+
+        Args:
+            image: uint8 (3, H, W).
+            points: (N, 2) float32, xy pixels of the image.
+            labels: (N,) int64 classes.
+            ids: (N,) int64 that travel with the points.
+        """
+        device = self.teacher.backbone.mean.device
+        image, inputs = image.to(device), (points.to(device), labels.to(device))
+        size = (int(image.shape[1]), int(image.shape[2]))
+        rough, rough_size, score, views = rough_masks(
+            self.teacher, self.resize, image, *inputs, self.flips, self.own_point, self.level
+        )
+        rough = rough.half()
+        refined, windows = None, torch.zeros((len(points), 4))
+        if self.refiner is not None and len(points):
+            refined, windows = refine_all(self.refiner, image, rough, rough_size, *inputs)
+        views = None if views is None else views.cpu()
+        return Proposals(
+            points, labels, ids, size, rough.cpu(), rough_size, score.cpu(), refined, windows.cpu(), views
+        )
+
+
+@torch.inference_mode()
+def refine_all(
+    refiner: Refiner,
+    image: Tensor,
+    rough: Tensor,
+    rough_size: tuple[float, float],
+    points: Tensor,
+    labels: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Every pass of the refiner over all objects of an image.
+
+    Args:
+        refiner: in evaluation mode, on the device of all tensors.
+        image: uint8 (3, H, W).
+        rough, rough_size: see `Proposals`.
+        points, labels: (N, 2), (N,), at least one.
+
+    Returns:
+        (N, S, S) float16 probabilities on the CPU, and the (N, 4) windows that they lie in.
+    """
+    size = (int(image.shape[1]), int(image.shape[2]))
+    pixels = refiner.normalise(image)
+    so_far = partial(spread, rough, rough_size, size)
+    refined, windows = refine(refiner, pixels, so_far, points, labels)
+    for _ in range(refiner.settings.passes - 1):
+        # A window that a poor rough mask had misplaced is laid again round what was found. The mean
+        # of both masks is nearer the truth than either: on shapes the next pass gains .001 to .002.
+        so_far = partial(halfway, so_far, partial(pasted, refined, windows, size))
+        refined, windows = refine(refiner, pixels, so_far, points, labels)
+    return refined.half().cpu(), windows
+
+
+@torch.inference_mode()
+def rough_masks(
+    teacher: SOLOv2,
+    resize: ResizeSettings,
+    image: Tensor,
+    points: Tensor,
+    labels: Tensor,
+    flips: str,
+    own_point: bool,
+    level: int | None = None,
+) -> tuple[Tensor, tuple[float, float], Tensor, Tensor | None]:
+    """The teacher's answer to points, see `Proposals`: the mean over flipped views of the image.
+
+    A view's masks weigh as the square of their level score, so that a view which is sure of a point
+    outvotes others that are not. Views are flips of the padded input, which keeps them on one pixel grid.
+
+    Returns:
+        (N, h, w) probabilities, the (H, W) image pixels that they span, (N,) mean level scores, and (N,) how
+        far the views agree, None of a single one.
+    """
+    height, width = int(image.shape[1]), int(image.shape[2])
+    batch = teacher.preprocess([resize_image(image, resize)])
+    views = VIEWS[flips]
+    raw = teacher(torch.cat([batch.flip(view) for view in views]))
+    inputs = resize_points(points, resize, height, width)
+    total = weights = scores = torch.zeros((), device=points.device)
+    each = []
+    for index, view in enumerate(views):
+        x, y = inputs.unbind(1)
+        x = raw.image_size[1] - x if 3 in view else x
+        y = raw.image_size[0] - y if 2 in view else y
+        answer = prompt(raw, index, torch.stack([x, y], 1), labels, own_point=own_point, level=level)
+        weight = answer.score.square().clamp(min=1e-12)[:, None, None]
+        # (N, h, w) has its rows and columns one dimension before those of the batch.
+        probs = answer.probs.flip([side - 1 for side in view])
+        total = total + probs * weight
+        each.append(probs > 0.5)
+        weights, scores = weights + weight, scores + answer.score / len(views)
+    input_h, input_w = resize.size(height, width)
+    span = (raw.image_size[0] * height / input_h, raw.image_size[1] * width / input_w)
+    mean = total / weights
+    if len(views) == 1:
+        return mean, span, scores, None
+    mean = levelled(mean, VIEW_LEVEL)
+    together = mean > 0.5
+    return mean, span, scores, torch.stack([mask_iou(mask, together) for mask in each]).mean(0)
+
+
+def levelled(probs: Tensor, level: float) -> Tensor:
+    """Probabilities whose odds are scaled so that `level` becomes one half, where masks are cut."""
+    scale = (1 - level) / level
+    return scale * probs / (scale * probs + 1 - probs)
+
+
+def halfway(first: Callable[[Tensor], Tensor], second: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """The mean of two sources of maps (n, H, W)."""
+    return (first(rows) + second(rows)) / 2
+
+
+def crops_at_once(refiner: Refiner, image: Tensor) -> int:
+    """How many crops the refiner sees together: small ones gain from it, large ones only cost memory."""
+    if image.device.type != "cpu":
+        return CHUNK
+    return min(CHUNK, max(1, CROP_PIXELS // refiner.settings.crop**2))
+
+
+def refine(
+    refiner: Refiner,
+    image: Tensor,
+    probs: Callable[[Tensor], Tensor],
+    points: Tensor,
+    labels: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """One pass of the refiner over all objects of an image, in batches of crops.
+
+    Args:
+        refiner: in evaluation mode.
+        image: (3, H, W) normalised.
+        probs: rows (n,) of the objects to their (n, H, W) probabilities so far.
+        points, labels: (N, 2), (N,).
+
+    Returns:
+        (N, S, S) refined probabilities, the outline at one half, and the (N, 4) windows that they lie in.
+    """
+    settings = refiner.settings
+    refined, windows = [], []
+    count, numbers = crops_at_once(refiner, image), torch.arange(len(points), device=points.device)
+    for rows, kinds in zip(numbers.split(count), labels.cpu().split(count), strict=True):
+        masks = probs(rows) > 0.5
+        spans = crop_windows(masks, points[rows], settings.scale, settings.smallest)
+        shown = point_maps(points, rows, spans, settings.crop, settings.sigma)
+        pixels, rough = cut(image, spans, settings.crop), cut_each(masks, spans, settings.crop)
+        logits = refiner(pixels, rough, shown, kinds.tolist())
+        refined.append(levelled(logits.sigmoid(), settings.level))
+        windows.append(spans)
+    return torch.cat(refined), torch.cat(windows)

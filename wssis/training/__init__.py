@@ -1,0 +1,1 @@
+"""One training loop, its targets and losses."""

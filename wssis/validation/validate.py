@@ -1,0 +1,96 @@
+"""All checks of a data set, one after the other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from wssis.errors import InputError
+from wssis.files import uncollected
+from wssis.validation.annotations import Labels, examine
+from wssis.validation.duplicates import doubled
+from wssis.validation.image_files import Files, examine_pictures, listing, start_reading, unlisted
+from wssis.validation.problems import Limits, Problem
+from wssis.validation.schema import Document, understand
+from wssis.validation.statistics import Coverage, Levels, survey
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found.
+
+    Attributes:
+        folder: of the images.
+        files: what is known of each image file.
+        whole: whether the files were decoded whole, and not their headers only.
+    """
+
+    document: Document
+    labels: Labels
+    coverage: Coverage
+    problems: list[Problem]
+    folder: str
+    files: Files
+    whole: bool
+
+
+def image_folder(raw: dict[str, Any], path: Path, given: str | None) -> str:
+    """Where the images are: `given`, or as the file says, or beside the file.
+
+    Raises:
+        InputError: nobody says.
+    """
+    info = raw.get("info")
+    said = given or (info.get("image_dir") if isinstance(info, dict) else None)
+    if not isinstance(said, str) or not said:
+        raise InputError(
+            "expected info.image_dir, found none",
+            where=path,
+            remedy="Name the image folder with --images DIR",
+        )
+    beside = path.parent / said
+    return str(beside) if not given and not os.path.isdir(said) and beside.is_dir() else said
+
+
+def check(
+    raw: dict[str, Any],
+    folder: str,
+    limits: Limits | None = None,
+    levels: Levels | None = None,
+    files: Files | None = None,
+    on_step: Callable[[str], None] = lambda name: None,
+) -> Findings:
+    """Look at everything.
+
+    Args:
+        raw: see `wssis.validation.schema.read_raw`; is not changed.
+        folder: of the images.
+        files: what is known of them already.
+        on_step: is told what comes next.
+    """
+    limits = limits or Limits()
+    with uncollected():
+        document = understand(raw)
+        names = [picture.file_name for picture in document.pictures]
+        known = files or {}
+        unknown = [name for name in names if name not in known]
+        whole = len(names) <= limits.decode
+        gather = start_reading(folder, unknown, whole)
+        on_step("annotations")
+        labels = examine(document, limits)
+        twice = doubled(document, labels, limits)
+        coverage = survey(document, labels, limits, levels)
+        on_step("images")
+        known = known | gather()
+        pictures = examine_pictures(document, known, folder)
+        pictures += unlisted(document, listing(folder))
+    found = [*document.problems, *labels.problems, *twice, *coverage.problems, *pictures]
+    return Findings(document, labels, coverage, found, folder, known, whole)
+
+
+def with_problems(findings: Findings, more: list[Problem]) -> Findings:
+    """The findings with problems that others found."""
+    return replace(findings, problems=[*findings.problems, *more])
