@@ -17,7 +17,7 @@ from pipelines import paths
 from pipelines.config.params import load_params, rules_in_force
 from pipelines.inference.label_dataset import labelled, predicted_results, proposals
 from pipelines.inference.load_models import load_solov2
-from pipelines.runner.run_stage import Stage, exit_code
+from pipelines.runner.run_stage import StageContext, exit_code
 from pipelines.stages.report import as_markdown
 from pipelines.stages.train import train_student
 from wssis.data.coco import CocoData
@@ -30,7 +30,7 @@ from wssis.pseudo_labels.labeler import Labeler
 from wssis.pseudo_labels.rules import decide
 
 
-def rough(stage: Stage) -> CocoData:
+def rough(stage: StageContext) -> CocoData:
     """Weak images labelled as the stage pseudo would without a refiner."""
     rules = replace(rules_in_force(stage.params), refined_weight=0.0)
     teacher = load_solov2(paths.TEACHER, stage.device)
@@ -42,7 +42,7 @@ def rough(stage: Stage) -> CocoData:
     return weak
 
 
-def full(stage: Stage) -> CocoData:
+def full(stage: StageContext) -> CocoData:
     """Weak images with their true masks."""
     print(
         f"full: ATTENTION, this reads {paths.PREPARED_TRAIN}: true masks of the weak images, which no stage "
@@ -58,7 +58,7 @@ VARIANTS = {"rough": rough, "full": full}
 
 def measured(name: str) -> dict[str, float]:
     """Train a variant; its AP on `val` as the stage evaluate measures it."""
-    stage = Stage(name, load_params())
+    stage = StageContext(name, load_params())
     evaluate = stage.params.evaluate
     model = train_student(stage, VARIANTS[name](stage), paths.SCRATCH / "ablation" / f"{name}.csv").model
     assert isinstance(model, SOLOv2)

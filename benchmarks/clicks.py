@@ -28,7 +28,7 @@ from pipelines import paths
 from pipelines.config.params import load_params, read_yaml, write_yaml
 from pipelines.inference.label_dataset import predicted_results
 from pipelines.inference.load_models import load_predictor
-from pipelines.runner.run_stage import Stage, exit_code
+from pipelines.runner.run_stage import StageContext, exit_code
 from pipelines.stages.audit import compare, without_drawn
 from pipelines.stages.pseudo import pseudo
 from pipelines.stages.report import as_markdown
@@ -138,7 +138,7 @@ def shortened(values: dict[str, Any], iterations: int | None) -> dict[str, Any]:
 def measured(name: str, values: dict[str, Any]) -> dict[str, float]:
     """Label and train with a variant's points: counts, IoU of the labels with the truth, AP on `val`."""
     folder = folder_of(name, values)
-    whole = Stage(name, load_params(folder / paths.PARAMS))
+    whole = StageContext(name, load_params(folder / paths.PARAMS))
     points = VARIANTS[name](whole.load(paths.POINTS), values["seed"])
     left = {item.id for image in points.images for item in image.annotations}
     # A project that was split before there were drawn masks in weak images has no file of them.
@@ -147,7 +147,7 @@ def measured(name: str, values: dict[str, Any]) -> dict[str, float]:
     with chdir(folder):
         save_coco(points, paths.POINTS)
         save_coco(drawn, paths.DRAWN)
-        stage = Stage(name, load_params())
+        stage = StageContext(name, load_params())
         pseudo(stage)
         labels, refined, rough, truth = (
             stage.load(path)

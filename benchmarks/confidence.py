@@ -18,7 +18,7 @@ from pipelines import paths
 from pipelines.config.params import load_params, rules_in_force
 from pipelines.inference.label_dataset import calibrated, proposals
 from pipelines.inference.load_models import load_labeler
-from pipelines.runner.run_stage import Stage, exit_code
+from pipelines.runner.run_stage import StageContext, exit_code
 from pipelines.stages.report import as_markdown
 from wssis.data.coco import CocoData
 from wssis.evaluation.reliability import calibration_gap, reliability
@@ -84,7 +84,7 @@ def correlation(images: list[dict[str, Array]], name: str) -> float:
 
 def run(count: int, seed: int) -> None:
     """Measure and print the table."""
-    stage = Stage("confidence", load_params())
+    stage = StageContext("confidence", load_params())
     rules = rules_in_force(stage.params)
     labeler, _ = load_labeler(paths.TEACHER, paths.REFINER, rules, stage.device)
     truth, points = stage.load(paths.WEAK_TRUTH), stage.load(paths.POINTS)

@@ -30,7 +30,7 @@ from benchmarks.scenes import default_settings, preset
 from benchmarks.timing import MIB, machine, process_status
 from pipelines import paths
 from pipelines.config.params import Params
-from pipelines.runner.run_stage import Led, Stage, exit_code
+from pipelines.runner.run_stage import StageContext, WorkerDone, exit_code
 from pipelines.runner.scratch import Scratch
 from pipelines.runner.shards import Shard
 from pipelines.stages.evaluate import evaluate
@@ -49,7 +49,7 @@ Value = TypeVar("Value")
 SIDE = 64  # pixels
 HELD = 4  # images held out
 SOLOV2 = (paths.TEACHER, paths.TEACHER_EARLY, paths.TEACHER_LATE, paths.STRONG_ONLY, paths.STUDENT)
-PARTS: dict[str, Callable[[Stage], None]] = {
+PARTS: dict[str, Callable[[StageContext], None]] = {
     "label": pseudo,
     "merge": pseudo,
     "rough": rough,
@@ -144,8 +144,8 @@ def work(folder: str, part: str) -> int:
     shards = SHARDS if part in ("label", "merge") else None
     scratch = Scratch(None if shard else Path("scratch") / part, shards, shard)
     stage = PARTS[part]
-    with suppress(Led):
-        stage(Stage(stage.__name__, every_score(preset("shapes")), scratch=scratch))
+    with suppress(WorkerDone):
+        stage(StageContext(stage.__name__, every_score(preset("shapes")), scratch=scratch))
     return process_status("VmHWM") * 1024
 
 

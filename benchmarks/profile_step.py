@@ -28,7 +28,7 @@ import wssis.training.solov2
 from pipelines import paths
 from pipelines.config.params import load_params, rules_in_force
 from pipelines.inference.load_models import load_labeler
-from pipelines.runner.run_stage import Stage, exit_code
+from pipelines.runner.run_stage import StageContext, exit_code
 from pipelines.stages.report import as_markdown
 from wssis.files import write_json
 from wssis.models.backbone import Backbone
@@ -106,12 +106,12 @@ class Clock:
         return {name: 1000 * median(lap.get(name, 0.0) for lap in self.laps) for name in names}
 
 
-def clock_for(stage: Stage, rest: str) -> Clock:
+def clock_for(stage: StageContext, rest: str) -> Clock:
     """A clock that waits for the stage's device."""
     return Clock(rest, torch.cuda.synchronize) if stage.device == "cuda" else Clock(rest)
 
 
-def training_step(stage: Stage, steps: int, warm: int) -> dict[str, float]:
+def training_step(stage: StageContext, steps: int, warm: int) -> dict[str, float]:
     """Milliseconds by part of a step of the student's training."""
     clock, params = clock_for(stage, "optimiser and EMA"), stage.params
     drawn = [stage.load(path) for path in (paths.STRONG, paths.HOLDOUT)]
@@ -148,7 +148,7 @@ def training_step(stage: Stage, steps: int, warm: int) -> dict[str, float]:
     return clock.medians()
 
 
-def pseudo_image(stage: Stage, images: int, warm: int) -> dict[str, float]:
+def pseudo_image(stage: StageContext, images: int, warm: int) -> dict[str, float]:
     """Milliseconds by part of labelling a weak image (the stage encodes three variants, here it is one)."""
     clock, rules = clock_for(stage, "rest"), rules_in_force(stage.params)
     labeler, _ = load_labeler(paths.TEACHER, paths.REFINER, rules, stage.device)
@@ -172,7 +172,7 @@ def pseudo_image(stage: Stage, images: int, warm: int) -> dict[str, float]:
     return clock.medians()
 
 
-def machine(stage: Stage) -> str:
+def machine(stage: StageContext) -> str:
     """What the times were measured on."""
     if stage.device == "cuda":
         return torch.cuda.get_device_name()
@@ -190,7 +190,7 @@ def run(threads: int, steps: int, warm: int, out: str | None) -> None:
     """Measure, print tables, write or print JSON."""
     if threads:
         torch.set_num_threads(threads)
-    stage = Stage("profile", load_params())
+    stage = StageContext("profile", load_params())
     found: dict[str, dict[str, float]] = {
         "training step": training_step(stage, steps, warm),
         "pseudo-labels of an image": pseudo_image(stage, steps, warm),

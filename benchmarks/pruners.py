@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipelines.config.params import load_params
 from pipelines.console.progress import Meter
-from pipelines.runner.run_stage import Stage, exit_code
+from pipelines.runner.run_stage import StageContext, exit_code
 from pipelines.search.pruning import PAIRS, OverSteps
 from pipelines.search.study import Values
 from pipelines.search.trial_claims import distributions
@@ -104,7 +104,7 @@ def table(known: list[Training], trials: int, orders: int) -> list[tuple[str, ..
 
 def record(count: int, kept: Path) -> list[Training]:
     """Trainings with random settings, the same for one seed; those in `kept` are not trained again."""
-    stage = Stage("pruners", load_params())
+    stage = StageContext("pruners", load_params())
     made = trainings(stage)
     search = made.search(count, {})
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=stage.params.seed))

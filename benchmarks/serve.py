@@ -31,7 +31,7 @@ import numpy as np
 from pipelines import paths
 from pipelines.config.params import load_params
 from pipelines.promotion.version_predictions import question
-from pipelines.runner.run_stage import Stage, exit_code
+from pipelines.runner.run_stage import StageContext, exit_code
 from pipelines.stages.report import as_markdown
 from wssis.errors import InputError
 from wssis.files import write_json
@@ -76,7 +76,7 @@ def measure(url: str, bodies: Sequence[bytes], clients: int, requests: int) -> L
 
 def request_bodies(with_points: bool) -> list[bytes]:
     """A request for each validation image."""
-    val = Stage("serve", load_params()).load(paths.PREPARED_VAL)
+    val = StageContext("serve", load_params()).load(paths.PREPARED_VAL)
     bodies = []
     for record in val.images:
         row = question(record, val, with_points)

@@ -95,7 +95,7 @@ def append_line(path: str | Path, line: str) -> None:
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def gc_disabled() -> Iterator[None]:
     """No search for cyclic garbage meanwhile.
 
     For code that makes millions of records and no cycles: the collector would walk over all of them again and

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pipelines import paths
 from pipelines.config.params import load_params
-from pipelines.console.text import many
+from pipelines.console.text import pluralize
 from pipelines.tracking.runs import KIND
 from wssis.errors import InputError
 
@@ -31,9 +31,9 @@ def compare(dry: bool = False) -> int:
     settings = load_params().compare
     rows, cells = len(settings.rows), len(settings.fractions) * len(settings.seeds)
     print(
-        f"{many(rows, 'row')}, {many(len(settings.fractions), 'fraction')}, "
-        f"{many(len(settings.seeds), 'seed')}: "
-        f"{many(cells, 'teacher')} and {many(cells, 'refiner')}, {many(rows * cells, 'student')}",
+        f"{pluralize(rows, 'row')}, {pluralize(len(settings.fractions), 'fraction')}, "
+        f"{pluralize(len(settings.seeds), 'seed')}: "
+        f"{pluralize(cells, 'teacher')} and {pluralize(cells, 'refiner')}, {pluralize(rows * cells, 'student')}",
         flush=True,
     )
     if dry:
@@ -74,4 +74,4 @@ def waiting(stages: Sequence[str]) -> str:
     if not names:
         return "nothing is out of date"
     listed = ", ".join(f"{count} {name}" for name, count in names.items())
-    return f"{many(len(stages), 'stage')} would run, and those that use what they change: {listed}"
+    return f"{pluralize(len(stages), 'stage')} would run, and those that use what they change: {listed}"

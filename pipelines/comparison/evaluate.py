@@ -7,12 +7,12 @@ from pipelines import paths
 from pipelines.comparison.rows import label_hours, run_row
 from pipelines.inference.label_dataset import predicted_results
 from pipelines.inference.load_models import load_predictor
-from pipelines.runner.run_stage import Stage
+from pipelines.runner.run_stage import StageContext
 from wssis.evaluation.coco_ap import results_ap
 from wssis.files import write_json
 
 
-def evaluate(stage: Stage, row: str) -> None:
+def evaluate(stage: StageContext, row: str) -> None:
     """Write AP, number of masks on weak images, and labelling hours."""
     settings = stage.params.evaluate
     val, points = stage.load(paths.PREPARED_VAL), stage.load(paths.POINTS)

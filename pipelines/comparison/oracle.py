@@ -6,12 +6,12 @@ What a student learns from them is an upper bound to compare with, never a model
 import sys
 
 from pipelines import paths
-from pipelines.runner.run_stage import Stage, run
+from pipelines.runner.run_stage import StageContext, run
 from wssis.data.coco import save_coco
 from wssis.errors import InputError
 
 
-def oracle(stage: Stage) -> None:
+def oracle(stage: StageContext) -> None:
     """Write the true masks as the labels of the row `oracle`."""
     message = f"ATTENTION, this reads {paths.WEAK_TRUTH}: true masks of weak images, as an upper bound"
     stage.say(message)

@@ -12,7 +12,7 @@ from pipelines import paths
 from pipelines.comparison.thresholds import as_labels, of_classes
 from pipelines.inference.label_dataset import each_image, left, packed, unpacked
 from pipelines.inference.load_models import load_predictor
-from pipelines.runner.run_stage import Stage, run
+from pipelines.runner.run_stage import StageContext, run
 from wssis.data.coco import CocoData, ImageRecord, save_coco
 from wssis.evaluation.coco_ap import to_coco_results
 from wssis.evaluation.operating_point import Matches
@@ -26,7 +26,7 @@ FILTERS: dict[str, Callable[[Instances, ImageRecord], Instances]] = {
 }
 
 
-def predicted(stage: Stage) -> None:
+def predicted(stage: StageContext) -> None:
     """Write thresholds and labels of both rows."""
     settings = stage.params.evaluate
     predictor, _ = load_predictor(paths.TEACHER, settings.decode, settings.batch_size, stage.device)

@@ -11,14 +11,14 @@ from pipelines import paths
 from pipelines.comparison.paper_rules import PAPER_RULES, by_the_paper
 from pipelines.inference.label_dataset import label_each, proposals
 from pipelines.inference.load_models import Saved, load_solov2
-from pipelines.runner.run_stage import Stage, run
+from pipelines.runner.run_stage import StageContext, run
 from wssis.data.coco import CocoData, save_coco
 from wssis.ops.masks import mask_iou
 from wssis.pseudo_labels.labeler import Labeler
 from wssis.pseudo_labels.rules import decide
 
 
-def prompted(stage: Stage) -> None:
+def prompted(stage: StageContext) -> None:
     """Write labels of both rows."""
     teacher = load_solov2(paths.TEACHER, stage.device)
     holdout, points = stage.load(paths.HOLDOUT), stage.load(paths.POINTS)

@@ -6,12 +6,12 @@ from pipelines import paths
 from pipelines.comparison.paper_rules import PAPER_RULES, by_the_paper
 from pipelines.inference.label_dataset import label_each
 from pipelines.inference.load_models import load_labeler
-from pipelines.runner.run_stage import Stage, run
+from pipelines.runner.run_stage import StageContext, run
 from wssis.data.coco import save_coco
 from wssis.pseudo_labels.labeler import Labeler
 
 
-def refined(stage: Stage) -> None:
+def refined(stage: StageContext) -> None:
     """Write the labels."""
     whole, _ = load_labeler(paths.TEACHER, paths.REFINER, PAPER_RULES, stage.device)
     labeler = Labeler(whole.teacher, whole.refiner, whole.resize, PAPER_RULES, own_point=False)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 from pipelines.config.platform_schema import Row
-from pipelines.runner.run_stage import Stage, run
+from pipelines.runner.run_stage import StageContext, run
 
 ROWS: tuple[Row, ...] = get_args(Row)
 TITLES: Mapping[Row, str] = {
@@ -49,7 +49,7 @@ def label_hours(
 
 
 def run_row(
-    name: str, body: Callable[[Stage, str], None], sections: tuple[str, ...], together: bool = False
+    name: str, body: Callable[[StageContext, str], None], sections: tuple[str, ...], together: bool = False
 ) -> int:
     """Run a stage of one row, which the command line names; returns the exit code."""
     if len(sys.argv) != 2 or sys.argv[1] not in ROWS:

@@ -10,11 +10,11 @@ from pipelines import paths
 from pipelines.comparison.predicted import matches_by_row, predictions
 from pipelines.comparison.thresholds import THRESHOLDS
 from pipelines.inference.load_models import load_predictor
-from pipelines.runner.run_stage import Stage, run
+from pipelines.runner.run_stage import StageContext, run
 from wssis.files import write_json
 
 
-def sweep(stage: Stage) -> None:
+def sweep(stage: StageContext) -> None:
     """Write shares by row and threshold, and the thresholds that were chosen."""
     settings = stage.params.evaluate
     predictor, _ = load_predictor(paths.TEACHER, settings.decode, settings.batch_size, stage.device)

@@ -13,7 +13,7 @@ from pipelines.comparison.cell import folder_of
 from pipelines.comparison.plots import draw_ap, draw_sweep
 from pipelines.comparison.rows import TITLES
 from pipelines.config.params import Params
-from pipelines.runner.run_stage import Stage, run
+from pipelines.runner.run_stage import StageContext, run
 from pipelines.runner.training_log import write_csv
 from pipelines.stages.report import as_markdown
 from wssis.evaluation.coco_ap import AP_KEYS
@@ -22,7 +22,7 @@ from wssis.files import write_json, write_text
 Entry = dict[str, Any]  # row, fraction, mean and std of AP, hours and masks (means), AP of each seed
 
 
-def table(stage: Stage) -> None:
+def table(stage: StageContext) -> None:
     """Gather the cells that params name; what lies there from before is left out."""
     settings = stage.params.compare
     entries = [

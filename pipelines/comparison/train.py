@@ -4,11 +4,11 @@ import sys
 
 from pipelines import paths
 from pipelines.comparison.rows import run_row
-from pipelines.runner.run_stage import Stage
+from pipelines.runner.run_stage import StageContext
 from pipelines.stages.train import student
 
 
-def train(stage: Stage, row: str) -> None:
+def train(stage: StageContext, row: str) -> None:
     """Train and save the row's student."""
     student(stage, paths.ROW_LABELS / f"{row}.json", paths.ROW_MODELS / row, paths.ROW_PLOTS / f"{row}.csv")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipelines import paths
 from pipelines.config.params import load_params
-from pipelines.console.text import many
+from pipelines.console.text import pluralize
 from pipelines.datasets.past_measurements import own_measurements
 from wssis.errors import InputError
 from wssis.files import write_json
@@ -44,8 +44,8 @@ def budget(hours: float, out: str | None = None, folder: str | None = None) -> N
     advice = advise(stock, hours, prices, basis.curve)
     between = spread(basis.used, *after(stock, advice), basis.curve.unit)
     print(
-        f"At hand ({place}): {many(stock.drawn, 'image')} drawn, {stock.clicked:,} clicked, "
-        f"{stock.unlabelled:,} unlabelled; {many(stock.masks, 'mask')} and {many(stock.points, 'point')}, "
+        f"At hand ({place}): {pluralize(stock.drawn, 'image')} drawn, {stock.clicked:,} clicked, "
+        f"{stock.unlabelled:,} unlabelled; {pluralize(stock.masks, 'mask')} and {pluralize(stock.points, 'point')}, "
         f"{stock.objects_per_image:.1f} objects an image.\n"
         f"With {hours:g} h: {in_words(stock, advice)}\n"
         f"Expected AP: {advice.ap:.3f}, now {advice.ap_now:.3f} ({between[0]:.3f} to {between[1]:.3f} if any "
@@ -98,7 +98,7 @@ def basis_of(measured: list[Measured], left_out: dict[str, int], stock: Stock) -
 def where_from(basis: Basis, masks: float) -> Iterator[str]:
     """Which measurements were used, and what they do not tell; `masks` are those of the advice."""
     if basis.own:
-        yield f"From: the project's own runs, {many(len(basis.used), 'measurement')} on this validation set."
+        yield f"From: the project's own runs, {pluralize(len(basis.used), 'measurement')} on this validation set."
         if masks > 2 * max(one.masks for one in basis.used):
             yield "That is more than twice the masks of any run so far: take the AP as a guess."
     else:
@@ -108,7 +108,7 @@ def where_from(basis: Basis, masks: float) -> Iterator[str]:
             f"own needs {LABEL_SETS}. Your images are not COCO: trust the mix more than the AP."
         )
     for reason, count in basis.left_out.items():
-        yield f"Left out: {many(count, 'run')}, {reason}."
+        yield f"Left out: {pluralize(count, 'run')}, {reason}."
 
 
 def in_words(stock: Stock, advice: Advice) -> str:
@@ -119,11 +119,11 @@ def in_words(stock: Stock, advice: Advice) -> str:
         both = advice.draw_unlabelled and advice.draw_clicked
         clicked = f", {advice.draw_clicked} of them clicked already" if both else ""
         clicked = clicked or (", clicked already" if advice.draw_clicked else "")
-        objects = f"{many(advice.masks, 'object')}, {advice.draw_hours:.1f} h{clicked}"
-        parts.append(f"draw masks on about {many(draw, 'image')} ({objects})")
+        objects = f"{pluralize(advice.masks, 'object')}, {advice.draw_hours:.1f} h{clicked}"
+        parts.append(f"draw masks on about {pluralize(draw, 'image')} ({objects})")
     if advice.click:
-        objects = f"{many(advice.points, 'object')}, {advice.click_hours:.1f} h"
-        parts.append(f"click points on about {many(advice.click, 'image')} ({objects})")
+        objects = f"{pluralize(advice.points, 'object')}, {advice.click_hours:.1f} h"
+        parts.append(f"click points on about {pluralize(advice.click, 'image')} ({objects})")
     if parts:
         words = " and ".join(parts)
         return f"{words[0].upper()}{words[1:]}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipelines.console.text import many
+from pipelines.console.text import pluralize
 from wssis.validation.problems import KINDS, SEVERITIES, Problem, grouped
 from wssis.validation.statistics import Levels
 from wssis.validation.validate import Findings
@@ -87,7 +87,7 @@ def _sizes(sizes: dict[str, Any], levels: Levels | None) -> list[str]:
             f"{item['from']:g}-{item['to']:g}: {item['objects'] / seen['count']:.0%}"
             for item in sizes["levels"]
         )
-        lines.append(f"  model.ranges hold  {held} · none: {many(sizes['no_level'], 'object')}")
+        lines.append(f"  model.ranges hold  {held} · none: {pluralize(sizes['no_level'], 'object')}")
     return lines
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipelines import paths
 from pipelines.config.protected_paths import check_own
-from pipelines.console.text import many
+from pipelines.console.text import pluralize
 from wssis.data.coco import Annotation, CocoData, ImageRecord, load_coco
 from wssis.data.images import image_path
 from wssis.errors import InputError
@@ -106,7 +106,7 @@ def summary(data: CocoData, target: Path) -> list[str]:
         if record.annotations
     ]
     return [
-        f"{target}: {many(len(data.images), 'image')}, {many(masks, 'mask')}, "
-        f"{many(len(labels) - masks, 'point')} without a mask",
+        f"{target}: {pluralize(len(data.images), 'image')}, {pluralize(masks, 'mask')}, "
+        f"{pluralize(len(labels) - masks, 'point')} without a mask",
         f"begin with (mean quality): {', '.join(first) or 'nothing to correct'}",
     ]

@@ -11,7 +11,7 @@ from pathlib import Path
 from pipelines import paths
 from pipelines.config.presets import check_renewal, renew
 from pipelines.config.protected_paths import check_own
-from pipelines.console.text import many
+from pipelines.console.text import pluralize
 from pipelines.datasets.import_labels import (
     SOURCE,
     check_sources,
@@ -64,7 +64,7 @@ def import_corrections(
     corrected = [image for image in merged.images if image.corrected]
     weak = [image.file_name for image in corrected if not image.strong]
     print(
-        f"{many(len(found.data.images), 'image')} corrected now; "
+        f"{pluralize(len(found.data.images), 'image')} corrected now; "
         f"{len(corrected) - len(weak)} corrected ones are fully drawn, and strong"
         + (f"; not yet: {', '.join(weak[:3])}{', …' if len(weak) > 3 else ''}" if weak else "")
     )

@@ -17,11 +17,11 @@ import wssis
 from pipelines import paths
 from pipelines.config.presets import check_renewal, renew
 from pipelines.config.protected_paths import check_own
-from pipelines.console.text import many
+from pipelines.console.text import pluralize
 from wssis.data.coco import IMAGE_KINDS, CocoData, save_coco
 from wssis.data.images import image_digest
 from wssis.errors import InputError
-from wssis.files import uncollected, write_json, write_text
+from wssis.files import gc_disabled, write_json, write_text
 from wssis.formats.assemble import Gathered, gather
 from wssis.formats.class_map import Classes, as_line, read_classes
 from wssis.formats.notices import Notices
@@ -103,7 +103,7 @@ def read_sources(
 ) -> Gathered:
     """What annotation files hold, as one data set; images that they hold go to the folder `embedded`."""
     reader = READERS[kind]
-    with uncollected():
+    with gc_disabled():
         return gather(
             ((source, reader(Path(source), options)) for source in sources),
             images,
@@ -179,10 +179,10 @@ def summary(path: Path, found: dict[str, Any], notices: Notices) -> list[str]:
     images, labels, classes = found["images"], found["labels"], found["classes"]
     shown = [f"{name} {count}" for name, count in list(classes.items())[:12]]
     return [
-        f"{path}: {many(images['all'], 'image')}, "
+        f"{path}: {pluralize(images['all'], 'image')}, "
         + ", ".join(f"{images[kind]} {kind}" for kind in IMAGE_KINDS),
-        "labels: " + ", ".join(many(count, NOUNS[kind], kind) for kind, count in labels.items()),
-        f"{many(len(classes), 'class', 'classes')}: {', '.join(shown)}{', …' if len(classes) > 12 else ''}",
+        "labels: " + ", ".join(pluralize(count, NOUNS[kind], kind) for kind, count in labels.items()),
+        f"{pluralize(len(classes), 'class', 'classes')}: {', '.join(shown)}{', …' if len(classes) > 12 else ''}",
         *(f"note: {line}" for line in notices.lines()),
     ]
 

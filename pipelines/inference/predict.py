@@ -12,7 +12,7 @@ import torch
 
 from pipelines import paths
 from pipelines.config.params import load_sections, rules_in_force
-from pipelines.console.text import many
+from pipelines.console.text import pluralize
 from pipelines.decode_file import own_decode
 from pipelines.inference.label_dataset import each_image, labelled, predicted_results
 from pipelines.inference.load_models import load_labeler, load_labeler_folder, load_predictor
@@ -87,7 +87,7 @@ def predict_images(
             save_picture(draw_instances(image, instances, data.class_names), Path(draw) / name)
     save_coco(replace(data, images=tuple(done)), out)
     total = sum(len(record.annotations) for record in done)
-    line = f"{out}: {many(total, 'instance')} in {many(len(done), 'image')}"
+    line = f"{out}: {pluralize(total, 'instance')} in {pluralize(len(done), 'image')}"
     if points is None:
         line += f" {shown_from(predictor.score)}"
         if predictor.left_out:

@@ -22,7 +22,7 @@ from pipelines.promotion.gate_result import Check, Verdict
 from pipelines.registry.lineage import VAL_DIGEST, val_digest
 from pipelines.registry.register import LABELER
 from pipelines.registry.versions import Version
-from pipelines.runner.run_stage import Stage
+from pipelines.runner.run_stage import StageContext
 from wssis.data import rle as rle_api
 from wssis.data.coco import CocoData
 from wssis.errors import InputError
@@ -121,7 +121,7 @@ def same_signature(candidate: Version, production: Version | None) -> Check:
 
 def read_val(points: bool) -> CocoData:
     """The validation set; with `points`, its images that show an object with a mask."""
-    val = Stage.load(paths.PREPARED_VAL)
+    val = StageContext.load(paths.PREPARED_VAL)
     images = tuple(record for record in val.images if not points or version_predictions.masked(record))
     return replace(val, images=images)
 

@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 NOT_OURS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EFBIG, errno.ESTALE)
 
 
-class Led(Exception):
+class WorkerDone(Exception):
     """The part of this process in the work of several is done."""
 
 
 @dataclass
-class Stage:
+class StageContext:
     """A stage at work.
 
     Attributes:
@@ -67,22 +67,22 @@ class Stage:
         """Ends a shard: what follows is for the process that has the results of all.
 
         Raises:
-            Led: in a shard.
+            WorkerDone: in a shard.
         """
         if self.scratch.shard:
             self.say(f"shard {self.scratch.shard} is done")
-            raise Led
+            raise WorkerDone
 
     def lead(self) -> None:
         """Ends the other processes of a training: what follows is for one, which all have the result of.
 
         Raises:
-            Led: in each but the first.
+            WorkerDone: in each but the first.
         """
         from wssis.distributed import rank
 
         if rank():
-            raise Led
+            raise WorkerDone
 
     def say(self, message: str) -> None:
         """A line for the person who waits."""
@@ -121,7 +121,7 @@ def with_objects(strong: CocoData, where: Path) -> CocoData:
 
 def run(
     name: str,
-    body: Callable[[Stage], None],
+    body: Callable[[StageContext], None],
     sections: tuple[str, ...],
     goes_on: bool = True,
     together: bool = False,
@@ -154,19 +154,19 @@ def refuse_shard(name: str) -> None:
 
 
 def _start_shards(
-    name: str, body: Callable[[Stage], None], sections: tuple[str, ...], arguments: Sequence[str]
+    name: str, body: Callable[[StageContext], None], sections: tuple[str, ...], arguments: Sequence[str]
 ) -> int:
     """A shard; or all of them by as many processes as `launcher` says, and then what is one's work."""
     shard, params = asked(arguments), load_params(paths.PARAMS)
     if shard is None and params.launcher.count > 1 and (code := run_shards(params.launcher.count)):
         return code
-    with suppress(Led):
+    with suppress(WorkerDone):
         _run(name, body, params, sections, shard=shard)
     return 0
 
 
 def _start(
-    name: str, body: Callable[[Stage], None], sections: tuple[str, ...], goes_on: bool, together: bool
+    name: str, body: Callable[[StageContext], None], sections: tuple[str, ...], goes_on: bool, together: bool
 ) -> int:
     params = load_params(paths.PARAMS)
     if not together or (params.launcher.count == 1 and not torchrun.started()):
@@ -176,13 +176,13 @@ def _start(
     else:
         from wssis.distributed import in_any, joined, rank
 
-        def met(stage: Stage) -> None:
+        def met(stage: StageContext) -> None:
             # Nobody looks for a state before the first process has the lock; if it has none, nobody does.
             if not in_any(rank() == 0 and stage.scratch.folder is not None):
                 stage.scratch.folder = None
             body(stage)
 
-        with joined(), suppress(Led):
+        with joined(), suppress(WorkerDone):
             if rank():
                 sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
             _run(name, met, params, sections, goes_on, leads=rank() == 0)
@@ -191,7 +191,7 @@ def _start(
 
 def _run(
     name: str,
-    body: Callable[[Stage], None],
+    body: Callable[[StageContext], None],
     params: Params,
     sections: tuple[str, ...],
     goes_on: bool = True,
@@ -203,7 +203,7 @@ def _run(
         opens = leads and not shard
         tracker = open_tracker(name, params, sections, scratch.run_id, keep) if opens else NullTracker()
         try:
-            body(Stage(name, params, tracker, scratch, stopping))
+            body(StageContext(name, params, tracker, scratch, stopping))
         except BaseException as error:
             told = f"{type(error).__name__}: {error}"
             tracker.close(told, killed=isinstance(error, KeyboardInterrupt | Terminated))

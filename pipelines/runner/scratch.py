@@ -27,7 +27,7 @@ from wssis.errors import InputError
 from wssis.files import write_json
 
 if TYPE_CHECKING:
-    from pipelines.runner.run_stage import Stage
+    from pipelines.runner.run_stage import StageContext
     from wssis.training.state import Resume
 
 QUEUED_DAYS = 7  # after which what a killed experiment left is removed
@@ -237,7 +237,7 @@ def saving_share(default: float) -> float:
 
 
 @contextmanager
-def resumable(stage: Stage) -> Iterator[Resume | None]:
+def resumable(stage: StageContext) -> Iterator[Resume | None]:
     """What a stage gives to its training, so that it goes on after a kill and saves when it is to stop.
 
     None where the stage has no scratch. What saving cost is said and noted at the end.

@@ -1,7 +1,7 @@
 """Several processes at one training: started by torch's elastic agent (torchrun), watched, begun again.
 
 A stage whose params ask for several becomes their parent, with no lock, run or network of its own. The
-first of them leads: what one process does alone is its part (`Stage.lead`).
+first of them leads: what one process does alone is its part (`StageContext.lead`).
 """
 
 from __future__ import annotations

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.search.study import Search, Tried
+from pipelines.search.study import Search, TrialResult
 from pipelines.search.trial_claims import distributions
 from wssis.files import atomic_path
 
 
-def draw(search: Search, tried: Sequence[Tried], folder: Path) -> list[Path]:
+def draw(search: Search, tried: Sequence[TrialResult], folder: Path) -> list[Path]:
     """Importance, history, slices, parallel coordinates and reported values as PNG files in `folder`.
 
     Trials are numbered by their slots; pruned ones are drawn with what they would have come to.

@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pipelines.console.progress import Meter
-from pipelines.runner.run_stage import Stage
+from pipelines.runner.run_stage import StageContext
 from pipelines.runner.training_log import write_csv
 from pipelines.search.charts import draw
 from pipelines.search.storage import open_storage
-from pipelines.search.study import Search, Tried, open_study, rows_of, work
+from pipelines.search.study import Search, TrialResult, open_study, rows_of, work
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 class Found:
     """Outcome of a search: its trials in the order of their slots, and where they are kept."""
 
-    tried: list[Tried]
+    tried: list[TrialResult]
     study: Study
 
-    def judged(self, best: Tried, judge: Callable[[], tuple[bool, float]]) -> tuple[bool, float]:
+    def judged(self, best: TrialResult, judge: Callable[[], tuple[bool, float]]) -> tuple[bool, float]:
         """What `judge` says of the best trial: whether it is kept, and its gain; it is asked once a study."""
         if best.slot == 0:
             return False, 0.0
@@ -40,7 +40,7 @@ class Found:
         return bool(known[0]), float(known[1])
 
 
-def conduct(stage: Stage, search: Search, plot: Path) -> Found:
+def conduct(stage: StageContext, search: Search, plot: Path) -> Found:
     """Run what is left of a search, and note all of it.
 
     Raises:
@@ -65,7 +65,7 @@ def conduct(stage: Stage, search: Search, plot: Path) -> Found:
     return Found(tried, study)
 
 
-def costs_of(tried: Sequence[Tried]) -> dict[str, float]:
+def costs_of(tried: Sequence[TrialResult]) -> dict[str, float]:
     """Pruned trials, the share of all reports that was made, and trials an hour of one worker."""
     most = max(len(one.steps) for one in tried)
     seconds = sum((one.ended - one.started).total_seconds() for one in tried)
@@ -84,7 +84,7 @@ def write_nothing_tried(plot: Path) -> None:
 class Notes:
     """Follows a search; use it in a `with` block and give `take_in` to the search."""
 
-    def __init__(self, stage: Stage, search: Search) -> None:
+    def __init__(self, stage: StageContext, search: Search) -> None:
         self.tracker = stage.tracker
         self.noted: set[int] = set()
         self.meter = Meter(search.name, search.n_trials, "trials")
@@ -98,7 +98,7 @@ class Notes:
     ) -> None:
         self.meter.__exit__(kind, error, trace)
 
-    def take_in(self, tried: Sequence[Tried]) -> None:
+    def take_in(self, tried: Sequence[TrialResult]) -> None:
         """Note the trials that are new, also those of other workers and of before a kill."""
         for one, row in zip(tried, rows_of(tried), strict=True):
             if one.slot not in self.noted:
@@ -107,7 +107,7 @@ class Notes:
                 self.tracker.metrics({"tune/worth": row["value"], "tune/best": row["best"]}, one.slot)
                 self._note(one)
 
-    def _note(self, one: Tried) -> None:
+    def _note(self, one: TrialResult) -> None:
         """A trial as a run below the stage's; a pruned one counts as killed there."""
         tags = {"wssis.trial": one.slot, "optuna.trial_number": one.number}
         self.tracker.child(

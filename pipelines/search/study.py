@@ -100,7 +100,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Tried:
+class TrialResult:
     """A trial that is over.
 
     Attributes:
@@ -146,9 +146,9 @@ def open_study(search: Search, storage: BaseStorage) -> Study:
 def work(
     search: Search,
     storage: BaseStorage,
-    on_trial: Callable[[list[Tried]], None] = lambda tried: None,
+    on_trial: Callable[[list[TrialResult]], None] = lambda tried: None,
     stop: Callable[[], bool] = lambda: False,
-) -> list[Tried]:
+) -> list[TrialResult]:
     """Run trials until every slot is done, by whoever.
 
     Args:
@@ -177,11 +177,11 @@ def work(
     return finished(study, search.n_trials)
 
 
-def finished(study: Study, n_trials: int) -> list[Tried]:
+def finished(study: Study, n_trials: int) -> list[TrialResult]:
     """Trials of the first `n_trials` slots that are over, in the order of their slots."""
     from optuna.trial import TrialState
 
-    found: dict[int, Tried] = {}
+    found: dict[int, TrialResult] = {}
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)):
         tried = as_tried(trial)
         if tried is not None and tried.slot < n_trials:
@@ -189,7 +189,7 @@ def finished(study: Study, n_trials: int) -> list[Tried]:
     return [found[slot] for slot in sorted(found)]
 
 
-def as_tried(trial: FrozenTrial) -> Tried | None:
+def as_tried(trial: FrozenTrial) -> TrialResult | None:
     """A trial that is over, as plain values; None for one that this module has not made."""
     from pipelines.search.trial_claims import PRUNED, SLOT
 
@@ -197,7 +197,7 @@ def as_tried(trial: FrozenTrial) -> Tried | None:
         return None
     assert trial.datetime_start is not None
     assert trial.datetime_complete is not None
-    return Tried(
+    return TrialResult(
         int(trial.user_attrs[SLOT]),
         trial.number,
         dict(trial.params),
@@ -209,12 +209,12 @@ def as_tried(trial: FrozenTrial) -> Tried | None:
     )
 
 
-def best_of(tried: Sequence[Tried]) -> Tried:
+def best_of(tried: Sequence[TrialResult]) -> TrialResult:
     """The most worthy trial that was not pruned; of equal ones the first, so that the defaults win a tie."""
     return max((one for one in tried if not one.pruned), key=lambda one: (one.worth, -one.slot))
 
 
-def rows_of(tried: Sequence[Tried]) -> list[dict[str, Any]]:
+def rows_of(tried: Sequence[TrialResult]) -> list[dict[str, Any]]:
     """A table of the trials: slot, worth, best so far, whether pruned, and the values."""
     rows: list[dict[str, Any]] = []
     best = -float("inf")

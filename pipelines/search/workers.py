@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from pipelines import paths
 from pipelines.config.params import load_params
 from pipelines.console.progress import Meter
-from pipelines.runner.run_stage import Stage, exit_code
+from pipelines.runner.run_stage import StageContext, exit_code
 from pipelines.search.storage import open_storage
-from pipelines.search.study import Search, Tried, best_of, finished, open_study, work
+from pipelines.search.study import Search, TrialResult, best_of, finished, open_study, work
 from wssis.errors import InputError
 
 POLL_S = 0.5
@@ -41,7 +41,7 @@ def tune(study: str, workers: int) -> None:
     codes: list[int] = []
     with Meter(stage.name, search.n_trials, "trials") as meter:
 
-        def show(tried: Sequence[Tried]) -> None:
+        def show(tried: Sequence[TrialResult]) -> None:
             if len(tried) > meter.done:
                 meter.step(f"best {best_of(tried).worth:.4f}" if tried[0].slot == 0 else "", len(tried))
 
@@ -62,10 +62,10 @@ def tune(study: str, workers: int) -> None:
     )
 
 
-def opened(study: str) -> tuple[Stage, Search]:
+def opened(study: str) -> tuple[StageContext, Search]:
     """A study's stage, without tracking, and what it searches."""
     name = f"tune_{study}"
-    stage = Stage(name, load_params())
+    stage = StageContext(name, load_params())
     if not getattr(stage.params, name).n_trials:
         raise InputError(
             "expected at least 1 trial, found 0",

@@ -9,7 +9,7 @@ import torch
 from pipelines import paths
 from pipelines.report.gallery import all_labels, choose, gallery
 from pipelines.report.pictures import save_picture, save_scatter, stack
-from pipelines.runner.run_stage import Stage, run
+from pipelines.runner.run_stage import StageContext, run
 from pipelines.runner.training_log import write_csv
 from wssis.data.coco import CocoData
 from wssis.data.images import read_image
@@ -35,7 +35,7 @@ class Row:
     refined_iou: float
 
 
-def audit(stage: Stage) -> None:
+def audit(stage: StageContext) -> None:
     """Count labels; measure rough and refined masks of all points, the ignored ones included."""
     labels = stage.load(paths.LABELS)
     masks = labels.num_objects

@@ -16,7 +16,7 @@ from pipelines.inference.label_dataset import predict_left, results_of
 from pipelines.inference.load_models import Saved, load_solov2
 from pipelines.report.pictures import save_picture, stack
 from pipelines.runner.result_journal import Journal
-from pipelines.runner.run_stage import Stage, run
+from pipelines.runner.run_stage import StageContext, run
 from pipelines.runner.training_log import write_csv
 from wssis.data.coco import CocoData, ImageRecord
 from wssis.data.images import read_image
@@ -38,7 +38,7 @@ SCORED = ("strong_only", "student")  # the models that people predict with: thes
 LINED_UP = 4  # images
 
 
-def evaluate(stage: Stage) -> None:
+def evaluate(stage: StageContext) -> None:
     """Write the metrics of each model, their summary, and pictures of predictions beside the truth."""
     settings = stage.params.evaluate
     val, holdout = stage.load(paths.PREPARED_VAL), stage.load(paths.HOLDOUT)
@@ -105,7 +105,7 @@ def choose_scores(decode: DecodeSettings, holdout: CocoData, held: Mapping[str, 
 
 
 def shown_metrics(
-    stage: Stage,
+    stage: StageContext,
     val: CocoData,
     journals: Mapping[str, Journal],
     shown_from: Mapping[str, float],
@@ -122,7 +122,7 @@ def shown_metrics(
 
 
 def line_up(
-    stage: Stage, val: CocoData, networks: Sequence[tuple[str, Saved]], shown_from: Mapping[str, float]
+    stage: StageContext, val: CocoData, networks: Sequence[tuple[str, Saved]], shown_from: Mapping[str, float]
 ) -> None:
     """Keep the networks' predictions on the same few images, by step, for the UI to line up.
 

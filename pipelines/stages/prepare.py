@@ -8,7 +8,7 @@ from pathlib import Path
 from pipelines import paths
 from pipelines.config.schema import Folder
 from pipelines.console.progress import Meter
-from pipelines.runner.run_stage import Stage, run
+from pipelines.runner.run_stage import StageContext, run
 from wssis.data import synthetic
 from wssis.data.coco import CocoData, load_coco, save_coco
 from wssis.data.images import check_image, image_digest
@@ -17,7 +17,7 @@ from wssis.errors import InputError
 from wssis.files import write_json, write_text
 
 
-def prepare(stage: Stage) -> None:
+def prepare(stage: StageContext) -> None:
     """Write train and val annotations, and the images of `shapes`."""
     data = stage.params.data
     if data.source == "shapes":

@@ -7,12 +7,12 @@ from pipelines import paths
 from pipelines.config.params import rules_in_force
 from pipelines.inference.label_dataset import Labelled, calibrated, labelled, left, packed, proposals
 from pipelines.inference.load_models import load_labeler
-from pipelines.runner.run_stage import Stage, run
+from pipelines.runner.run_stage import StageContext, run
 from wssis.data.coco import ImageRecord, save_coco
 from wssis.pseudo_labels.rules import admit, decide, masks_and_signals, with_drawn
 
 
-def pseudo(stage: Stage) -> None:
+def pseudo(stage: StageContext) -> None:
     """Label; beside the labels keep what each point would get with no point left out."""
     rules = rules_in_force(stage.params)
     nothing_left_out = replace(rules, min_confidence=0.0)

@@ -5,14 +5,14 @@ from dataclasses import asdict
 
 from pipelines import paths
 from pipelines.config.params import refiner_in_force
-from pipelines.runner.run_stage import Stage, run, with_objects
+from pipelines.runner.run_stage import StageContext, run, with_objects
 from pipelines.runner.scratch import resumable
 from pipelines.runner.training_log import TrainingLog
 from wssis.checkpoint import save_model
 from wssis.training.refiner import train_refiner
 
 
-def refiner(stage: Stage) -> None:
+def refiner(stage: StageContext) -> None:
     """Train on the rough masks of two snapshots beside the true ones."""
     settings = refiner_in_force(stage.params)
     strong = with_objects(stage.load(paths.STRONG), paths.STRONG)

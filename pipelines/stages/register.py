@@ -11,12 +11,12 @@ from pipelines.config.params import rules_in_force
 from pipelines.provenance import dvc_inputs
 from pipelines.registry import lineage
 from pipelines.registry import register as registry
-from pipelines.runner.run_stage import Stage, run
+from pipelines.runner.run_stage import StageContext, run
 from pipelines.tracking.store import open_store
 from wssis.files import write_json
 
 
-def register(stage: Stage) -> None:
+def register(stage: StageContext) -> None:
     """Write models/registered.json: the versions; empty in a queued experiment, which registers nothing."""
     if paths.in_queued_experiment() or stage.tracker.run_id is None:
         write_json(paths.REGISTERED, {})

@@ -8,7 +8,7 @@ from pipelines import paths
 from pipelines.inference.load_models import load_predictor
 from pipelines.report.page import Files, write_report
 from pipelines.report.pictures import save_picture
-from pipelines.runner.run_stage import Stage, run
+from pipelines.runner.run_stage import StageContext, run
 from wssis.data.images import read_image
 from wssis.files import write_text
 from wssis.visualize import draw_instances, side_by_side
@@ -43,7 +43,7 @@ FILES = Files(
 )
 
 
-def report(stage: Stage) -> None:
+def report(stage: StageContext) -> None:
     """Write report/: index.html, summary.md, example.png."""
     metrics = {name: json.loads(path.read_text()) for name, path in FILES.metrics.items()}
     # Once more, since stages that DVC skipped have no run under this parent.
@@ -108,7 +108,7 @@ def as_markdown(table: list[Row]) -> str:
     )
 
 
-def draw_example(stage: Stage, path: Path) -> None:
+def draw_example(stage: StageContext, path: Path) -> None:
     """Rough masks, refined masks and the student's prediction on the first weak image with three points."""
     labels, rough = stage.load(paths.PROPOSED), stage.load(paths.PROPOSED_ROUGH)
     settings = stage.params.evaluate.decode

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pipelines import paths
 from pipelines.inference.label_dataset import Labelled, label_left, rough_record
 from pipelines.inference.load_models import load_solov2
-from pipelines.runner.run_stage import Stage, run
+from pipelines.runner.run_stage import StageContext, run
 from wssis.data.coco import save_coco
 from wssis.pseudo_labels.labeler import Labeler
 
 
-def rough(stage: Stage) -> None:
+def rough(stage: StageContext) -> None:
     """Prompt both snapshots with the points of the strong objects."""
     strong = stage.load(paths.STRONG)
     made = []

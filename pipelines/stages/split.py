@@ -4,14 +4,14 @@ import json
 import sys
 
 from pipelines import paths
-from pipelines.runner.run_stage import Stage, run
+from pipelines.runner.run_stage import StageContext, run
 from wssis.data.coco import save_coco
 from wssis.data.points import read_points
 from wssis.data.split import split as draw_split
 from wssis.files import write_json
 
 
-def split(stage: Stage) -> None:
+def split(stage: StageContext) -> None:
     """Write strong, held-out and weak images, the ledger, and, apart, the truth of the weak ones."""
     params = stage.params
     data = stage.load(paths.PREPARED_TRAIN)

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from pipelines import paths
-from pipelines.runner.run_stage import Stage, run
+from pipelines.runner.run_stage import StageContext, run
 from pipelines.runner.scratch import resumable
 from pipelines.runner.training_log import TrainingLog
 from wssis.checkpoint import load_model, save_model
@@ -24,7 +24,7 @@ from wssis.training.trainer import TrainResult
 COMMON = ("seed", "model", "resize", "augment")
 
 
-def teacher(stage: Stage) -> None:
+def teacher(stage: StageContext) -> None:
     """Train on the strong images; keep two earlier snapshots for the refiner's training."""
     settings = stage.params.teacher
     strong = stage.load(paths.STRONG)
@@ -42,7 +42,7 @@ def teacher(stage: Stage) -> None:
 
 
 def student(
-    stage: Stage,
+    stage: StageContext,
     labels: Path = paths.LABELS,
     folder: Path = paths.STUDENT,
     plot: Path = paths.PLOT_STUDENT,
@@ -55,7 +55,7 @@ def student(
     save(stage, result.model, stage.load(paths.STRONG), folder, stage.params.student.train.iterations)
 
 
-def train_student(stage: Stage, weak: CocoData | None, plot: Path) -> TrainResult:
+def train_student(stage: StageContext, weak: CocoData | None, plot: Path) -> TrainResult:
     """The training of `student`, and without weak images that of `strong_only`."""
     settings = stage.params.student
     return train(
@@ -70,7 +70,7 @@ def train_student(stage: Stage, weak: CocoData | None, plot: Path) -> TrainResul
     )
 
 
-def strong_only(stage: Stage) -> None:
+def strong_only(stage: StageContext) -> None:
     """The student's training without the weak images: what the points bought."""
     result = train_student(stage, None, paths.PLOT_STRONG_ONLY)
     steps = stage.params.student.train.iterations
@@ -78,7 +78,7 @@ def strong_only(stage: Stage) -> None:
 
 
 def train(
-    stage: Stage,
+    stage: StageContext,
     model: SOLOv2Settings,
     sources: Sequence[CocoData],
     settings: TrainSettings,
@@ -121,7 +121,7 @@ def train(
     return result
 
 
-def save(stage: Stage, model: nn.Module, strong: CocoData, folder: Path, step: int) -> None:
+def save(stage: StageContext, model: nn.Module, strong: CocoData, folder: Path, step: int) -> None:
     """Save a network with what is needed to use it."""
     assert isinstance(model, SOLOv2)
     params = stage.params
@@ -142,7 +142,7 @@ def save(stage: Stage, model: nn.Module, strong: CocoData, folder: Path, step: i
     )
 
 
-def validate(stage: Stage, model: nn.Module, step: int) -> None:
+def validate(stage: StageContext, model: nn.Module, step: int) -> None:
     """Note a network's AP on the held-out strong images."""
     assert isinstance(model, SOLOv2)
     holdout = stage.load(paths.HOLDOUT)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pipelines import paths
 from pipelines.config.params import write_yaml
 from pipelines.provenance import dep_digests
-from pipelines.runner.run_stage import Stage, run
+from pipelines.runner.run_stage import StageContext, run
 from pipelines.search.log import conduct, write_nothing_tried
 from pipelines.search.study import Search, best_of
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from wssis.pseudo_labels.proposals import Proposals
 
 
-def rules(stage: Stage) -> Rules:
+def rules(stage: StageContext) -> Rules:
     """What trials try; teacher and refiner are asked about the held-out images once."""
     from pipelines.inference.label_dataset import (
         proposals,  # torch, for which a stage without trials need not wait
@@ -36,12 +36,12 @@ def rules(stage: Stage) -> Rules:
     return Rules(params.pseudo, ask, params.seed)
 
 
-def search(stage: Stage) -> Search:
+def search(stage: StageContext) -> Search:
     """What `wssis tune` searches with several workers."""
     return rules(stage).search(stage.params.tune_pseudo.n_trials, dep_digests("tune_pseudo"))
 
 
-def tune_pseudo(stage: Stage) -> None:
+def tune_pseudo(stage: StageContext) -> None:
     """Search, and keep what was found if it beats the rules of params by more than chance."""
     chosen, n_trials = stage.params.pseudo, stage.params.tune_pseudo.n_trials
     if n_trials:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pipelines import paths
 from pipelines.config.params import write_yaml
 from pipelines.provenance import dep_digests
-from pipelines.runner.run_stage import Stage, run, with_objects
+from pipelines.runner.run_stage import StageContext, run, with_objects
 from pipelines.search.log import conduct, write_nothing_tried
 from pipelines.search.study import Search, best_of
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipelines.search.refiner_objective import Trainings
 
 
-def trainings(stage: Stage) -> Trainings:
+def trainings(stage: StageContext) -> Trainings:
     """What trials train and are judged on."""
     from pipelines.search.refiner_objective import (
         Trainings,  # torch, for which a stage without trials need not wait
@@ -35,12 +35,12 @@ def trainings(stage: Stage) -> Trainings:
     )
 
 
-def search(stage: Stage) -> Search:
+def search(stage: StageContext) -> Search:
     """What `wssis tune` searches with several workers."""
     return trainings(stage).search(stage.params.tune_refiner.n_trials, dep_digests("tune_refiner"))
 
 
-def tune_refiner(stage: Stage) -> None:
+def tune_refiner(stage: StageContext) -> None:
     """Search, and keep what was found if it beats the defaults with other seeds, too."""
     section, n_trials = stage.params.refiner, stage.params.tune_refiner.n_trials
     if n_trials:

@@ -10,7 +10,7 @@ import pytest
 
 from pipelines import paths
 from pipelines.config.params import load_params, read_yaml, write_yaml
-from pipelines.runner.run_stage import Stage
+from pipelines.runner.run_stage import StageContext
 from pipelines.stages.prepare import prepare
 from pipelines.stages.pseudo import pseudo
 from pipelines.stages.refiner import refiner
@@ -46,7 +46,7 @@ def repro(tmp_path_factory: pytest.TempPathFactory) -> Path:
         context.chdir(folder)
         write_yaml(paths.PARAMS, tiny_params())
         for stage in (prepare, split, teacher, rough, refiner, pseudo):
-            stage(Stage(stage.__name__, load_params()))
+            stage(StageContext(stage.__name__, load_params()))
         for path in (paths.METRICS_STRONG_ONLY, paths.METRICS_STUDENT):
             write_json(path, dict.fromkeys(AP_KEYS, 0.5))
     return folder

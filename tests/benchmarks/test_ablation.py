@@ -10,7 +10,7 @@ import pytest
 from benchmarks import ablation
 from pipelines import paths
 from pipelines.config.params import load_params
-from pipelines.runner.run_stage import Stage
+from pipelines.runner.run_stage import StageContext
 from wssis.evaluation.coco_ap import AP_KEYS
 
 
@@ -27,7 +27,7 @@ def test_both_variants_are_measured_beside_the_pipeline(project: Path, capsys: p
 
 
 def test_rough_labels_each_point_and_full_has_the_truth(project: Path) -> None:
-    stage = Stage("test", load_params())
+    stage = StageContext("test", load_params())
     points, truth = stage.load(paths.POINTS), stage.load(paths.WEAK_TRUTH)
     rough, full = ablation.rough(stage), ablation.full(stage)
     ids = [[image.id for image in weak.images] for weak in (stage.load(paths.LABELS), rough, full)]

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import clicks
 from pipelines import paths
 from pipelines.config.params import load_params
-from pipelines.runner.run_stage import Stage
+from pipelines.runner.run_stage import StageContext
 from wssis.evaluation.coco_ap import AP_KEYS
 
 
@@ -20,7 +20,7 @@ def points_of(data) -> dict[int, tuple[float, float]]:
 
 
 def test_variants_change_what_they_say_and_nothing_else(project: Path) -> None:
-    data = Stage("test", load_params()).load(paths.POINTS)
+    data = StageContext("test", load_params()).load(paths.POINTS)
     before = points_of(data)
     made = {name: points_of(change(data, 0)) for name, change in clicks.VARIANTS.items()}
     assert made["exact"] == before

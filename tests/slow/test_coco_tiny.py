@@ -12,7 +12,7 @@ import pytest
 from pipelines import paths
 from pipelines.cli.main import main
 from pipelines.config.params import load_params, read_yaml, write_yaml
-from pipelines.runner.run_stage import Stage
+from pipelines.runner.run_stage import StageContext
 from pipelines.stages.prepare import prepare
 from pipelines.stages.split import split
 from pipelines.stages.train import teacher
@@ -51,7 +51,7 @@ def test_coco_tiny_is_imported_checked_split_and_trained_on(
     values["teacher"]["train"] |= {"iterations": 4, "batch_size": 2, "warmup": 0, "workers": 0}
     write_yaml(paths.PARAMS, values)
     for stage in (prepare, split, teacher):
-        stage(Stage(stage.__name__, load_params()))
+        stage(StageContext(stage.__name__, load_params()))
     given = load_coco(paths.PREPARED_TRAIN)
     assert (len(given.images), given.num_classes) == (50, 80)
     parts = [load_coco(path) for path in (paths.STRONG, paths.HOLDOUT, paths.POINTS)]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from wssis.data import rle as rle_api
 from wssis.data.rle import Rle
-from wssis.files import uncollected
+from wssis.files import gc_disabled
 from wssis.instances import Instances
 
 IMAGE_KINDS = ("strong", "weak", "mixed", "empty")
@@ -215,7 +215,7 @@ def load_coco(path: str | Path, image_dir: str | Path | None = None) -> CocoData
     """
     from wssis.data.coco_reader import parse  # which makes this module's records
 
-    with uncollected():
+    with gc_disabled():
         return parse(Path(path), None if image_dir is None else str(image_dir))
 
 
@@ -236,5 +236,5 @@ def save_coco(data: CocoData, path: str | Path, images: Iterable[ImageRecord] | 
     """
     from wssis.data.coco_writer import write
 
-    with uncollected():
+    with gc_disabled():
         write(data, Path(path), images)

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 from wssis.data.images import MAX_PIXELS, leaves_folder
 from wssis.errors import InputError
-from wssis.files import uncollected
+from wssis.files import gc_disabled
 from wssis.validation.problems import Problem, shown
 
 LISTS = ("images", "annotations", "categories")
@@ -55,7 +55,7 @@ def read_raw(path: Path) -> dict[str, Any]:
         InputError: missing, unreadable, no JSON, or nothing like COCO's instance format.
     """
     try:
-        with uncollected():
+        with gc_disabled():
             raw = json.loads(path.read_bytes(), parse_constant=lambda name: None)
     except FileNotFoundError:
         raise InputError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wssis.errors import InputError
-from wssis.files import uncollected
+from wssis.files import gc_disabled
 from wssis.validation.annotations import Labels, examine
 from wssis.validation.duplicates import doubled
 from wssis.validation.image_files import Files, examine_pictures, listing, start_reading, unlisted
@@ -72,7 +72,7 @@ def check(
         on_step: is told what comes next.
     """
     limits = limits or Limits()
-    with uncollected():
+    with gc_disabled():
         document = understand(raw)
         names = [picture.file_name for picture in document.pictures]
         known = files or {}

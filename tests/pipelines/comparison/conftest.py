@@ -10,7 +10,7 @@ import pytest
 from pipelines import paths
 from pipelines.comparison import cell, oracle, ours, predicted, prompted, refined, split
 from pipelines.config.params import load_params, read_yaml, write_yaml
-from pipelines.runner.run_stage import Stage
+from pipelines.runner.run_stage import StageContext
 from pipelines.stages.prepare import prepare
 from pipelines.stages.refiner import refiner
 from pipelines.stages.rough import rough
@@ -39,9 +39,9 @@ def labelled_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         context.chdir(folder)
         write_yaml(paths.PARAMS, params)
         shutil.copy(ROOT / paths.DVC_YAML, ".")
-        prepare(Stage("prepare", load_params()))
+        prepare(StageContext("prepare", load_params()))
         cell.enter(0.5, 3)
-        here = Stage("test", load_params())
+        here = StageContext("test", load_params())
         for work in (split.split, teacher, rough, tune_refiner, refiner, tune_pseudo):
             work(here)
         for work in (predicted.predicted, prompted.prompted, refined.refined, ours.ours, oracle.oracle):

@@ -12,7 +12,7 @@ from pipelines import paths
 from pipelines.comparison import cell, evaluate, oracle, sweep, table, train
 from pipelines.comparison.rows import ROWS, TITLES
 from pipelines.config.params import load_params
-from pipelines.runner.run_stage import Stage
+from pipelines.runner.run_stage import StageContext
 from wssis.data.coco import load_coco, save_coco
 from wssis.errors import InputError
 
@@ -68,7 +68,7 @@ def test_no_label_but_the_oracles_hangs_on_the_truth_or_val(
     cell.enter(0.5, 3)
     paths.WEAK_TRUTH.unlink()
     before = {row: (paths.ROW_LABELS / f"{row}.json").read_bytes() for row in ROWS}
-    here = Stage("test", load_params())
+    here = StageContext("test", load_params())
     for work in (predicted.predicted, prompted.prompted, refined.refined, ours.ours):
         work(here)
     assert {row: (paths.ROW_LABELS / f"{row}.json").read_bytes() for row in ROWS} == before
@@ -88,14 +88,14 @@ def test_the_oracle_refuses_weak_images_that_nobody_drew(
     )
     (paths.ROW_LABELS / "oracle.json").unlink()
     with pytest.raises(InputError, match=r"Take oracle out of compare\.rows"):
-        oracle.oracle(Stage("oracle", load_params()))
+        oracle.oracle(StageContext("oracle", load_params()))
     assert not (paths.ROW_LABELS / "oracle.json").exists()
     assert "ATTENTION" in capsys.readouterr().out
 
 
 def test_students_are_trained_measured_and_shown(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell.enter(0.5, 3)
-    here = Stage("test", load_params())
+    here = StageContext("test", load_params())
     for row in ("strong_only", "ours"):  # an empty set of weak images, and one with ignore regions
         train.train(here, row)
         evaluate.evaluate(here, row)
@@ -110,7 +110,7 @@ def test_students_are_trained_measured_and_shown(project: Path, monkeypatch: pyt
         if not (folder / f"{row}.json").exists():
             (folder / f"{row}.json").write_text(json.dumps({**ours, "AP": n / 10}))
     (folder / "stale.json").write_text("{}")  # a row of an earlier run
-    table.table(Stage("table", load_params()))
+    table.table(StageContext("table", load_params()))
     results = json.loads(paths.COMPARE_RESULTS.read_text())
     assert [entry["row"] for entry in results["rows"]] == list(ROWS)
     assert results["settings"]["iterations"] == {"teacher": 2, "refiner": 2, "student": 2}
@@ -126,7 +126,7 @@ def test_students_are_trained_measured_and_shown(project: Path, monkeypatch: pyt
     assert sum(row["chosen"] == "1" for row in rows) == 2
     assert {row["AP"] for row in rows if row["chosen"] == "0"} == {""}
     first = paths.COMPARE_BY_HOURS.read_bytes(), text
-    table.table(Stage("table", load_params()))
+    table.table(StageContext("table", load_params()))
     assert (paths.COMPARE_BY_HOURS.read_bytes(), paths.COMPARE_DOC.read_text()) == first
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.console.text import many
+from pipelines.console.text import pluralize
 
 
 @pytest.mark.parametrize(
@@ -19,4 +19,4 @@ from pipelines.console.text import many
     ],
 )
 def test_one_is_no_plural(words: tuple[float, str], line: str) -> None:
-    assert many(*words) == line
+    assert pluralize(*words) == line

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipelines.cli.main import main
 from pipelines.config.params import load_params
-from pipelines.runner.run_stage import Stage
+from pipelines.runner.run_stage import StageContext
 from pipelines.stages.prepare import prepare
 from pipelines.stages.split import split
 from tests.wssis.formats.seeds import BITMASK, SEEDS, lay_out, picture
@@ -93,7 +93,7 @@ def test_masks_and_clicks_make_one_data_set_that_the_pipeline_reads(
     val = load_coco(project / "data/mine/val.json")
     assert all(image.strong and image.objects for image in val.images)
     for stage in (prepare, split):
-        stage(Stage(stage.__name__, params))
+        stage(StageContext(stage.__name__, params))
     parts = [load_coco(f"data/splits/{name}.json") for name in ("strong", "holdout", "points")]
     assert [len(part.images) for part in parts] == [4, 1, 6]
     names = [image.file_name for part in (*parts, val) for image in part.images]
@@ -163,7 +163,7 @@ def test_corrected_labels_make_images_strong_and_leave_the_rest(
     assert main(["preset", "mine", "--data", "data/mine"]) == 0
     params = load_params("params.yaml")
     for stage in (prepare, split):
-        stage(Stage(stage.__name__, params))
+        stage(StageContext(stage.__name__, params))
     before = {name: load_coco(f"data/splits/{name}.json") for name in ("strong", "holdout", "points")}
     val = (project / "data/mine/val.json").read_bytes()
     document = json.loads((project / "drawn.json").read_text())
@@ -188,9 +188,9 @@ def test_corrected_labels_make_images_strong_and_leave_the_rest(
     note = json.loads((project / "data/mine/source.json").read_text())
     assert [item["sources"][0]["path"] for item in note["corrections"]] == ["corrected.json"]
     with pytest.raises(InputError, match=r"data\.train\.sha256"):
-        prepare(Stage("prepare", params))
+        prepare(StageContext("prepare", params))
     for stage in (prepare, split):
-        stage(Stage(stage.__name__, params.model_copy(update={"data": now.data})))
+        stage(StageContext(stage.__name__, params.model_copy(update={"data": now.data})))
     after = {name: load_coco(f"data/splits/{name}.json") for name in before}
     assert after["holdout"].images == before["holdout"].images
     assert {image.file_name for image in after["strong"].images} == {

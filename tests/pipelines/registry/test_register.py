@@ -158,7 +158,7 @@ def test_the_stage_registers_what_was_measured_once(
     run_id: str, models: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from pipelines.config.params import load_params
-    from pipelines.runner.run_stage import Stage
+    from pipelines.runner.run_stage import StageContext
     from pipelines.stages.register import register
 
     root = Path(__file__).parents[3]
@@ -177,7 +177,7 @@ def test_the_stage_registers_what_was_measured_once(
         path.write_text(json.dumps(value))
     params = load_params(root / "params.yaml")
     untuned = params.tune_pseudo.model_copy(update={"use_tuned": False})
-    stage = Stage("register", params.model_copy(update={"tune_pseudo": untuned}))
+    stage = StageContext("register", params.model_copy(update={"tune_pseudo": untuned}))
     stage.tracker.run_id = run_id
     register(stage)
     register(stage)

@@ -17,7 +17,7 @@ from pipelines.cli.main import main
 from pipelines.config.params import load_params, parse, read_yaml
 from pipelines.config.schema import Params
 from pipelines.report.pictures import save_picture
-from pipelines.runner.run_stage import Stage
+from pipelines.runner.run_stage import StageContext
 from pipelines.runner.training_log import write_csv
 from pipelines.stages.audit import audit
 from pipelines.stages.prepare import prepare
@@ -40,7 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         context.chdir(folder)
         values = read_yaml(ROOT / "params.yaml")
         values["data"]["shapes"] |= {"train": 40, "val": 3, "size": 64}
-        stage = Stage("report", parse(values, Params, "params.yaml"))
+        stage = StageContext("report", parse(values, Params, "params.yaml"))
         prepare(stage)
         split(stage)
         make_labels()
@@ -138,7 +138,7 @@ def test_without_truth_there_is_no_calibration_and_no_third_panel(project: Path)
     save_coco(
         replace(truth, images=tuple(replace(i, annotations=()) for i in truth.images)), paths.WEAK_TRUTH
     )
-    audit(Stage("audit", load_params(ROOT / "params.yaml")))
+    audit(StageContext("audit", load_params(ROOT / "params.yaml")))
     page = written()
     assert "The true masks of the clicked images are not known" in page
     assert "<span>refined</span>" in page

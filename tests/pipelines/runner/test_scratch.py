@@ -21,7 +21,7 @@ from torch import nn
 from pipelines import paths
 from pipelines.config.params import load_params
 from pipelines.runner import scratch as resuming
-from pipelines.runner.run_stage import Stage, run
+from pipelines.runner.run_stage import StageContext, run
 from pipelines.runner.scratch import SHARE_VARIABLE, open_scratch, resumable
 from pipelines.runner.training_log import TrainingLog
 from pipelines.tracking import tracker
@@ -200,7 +200,7 @@ def test_the_share_of_saving_is_a_number(
     assert f"{SHARE_VARIABLE}: expected a number from 0" in capsys.readouterr().err
 
 
-def training(stage: Stage, at: int, do: Callable[[], None]) -> None:
+def training(stage: StageContext, at: int, do: Callable[[], None]) -> None:
     """Six steps of a tiny training; `do` is called at step `at`."""
     torch.manual_seed(0)
     settings = TrainSettings(iterations=6, warmup=0)

@@ -21,7 +21,7 @@ from pipelines.config.params import load_params, read_yaml, write_yaml
 from pipelines.inference import label_dataset
 from pipelines.provenance import content_digest
 from pipelines.runner.result_journal import Journal
-from pipelines.runner.run_stage import Stage, run
+from pipelines.runner.run_stage import StageContext, run
 from pipelines.runner.scratch import SHARDS_VARIABLE
 from pipelines.runner.shards import Shard, asked, run_shards
 from pipelines.stages.evaluate import evaluate
@@ -114,7 +114,7 @@ def write_project() -> None:
     Path("tuned").mkdir()  # pseudo depends on it, whatever is in force
     Path("tuned/pseudo.yaml").write_text("pseudo: {}\n")
     for stage in (prepare, split):
-        stage(Stage(stage.__name__, load_params()))
+        stage(StageContext(stage.__name__, load_params()))
     parsed = load_params()
     small = replace(parsed.model, pretrained=False, fpn_channels=16, head_channels=16, mask_channels=8)
     extra = {

@@ -18,7 +18,7 @@ import pytest
 from pipelines.config.params import load_params
 from pipelines.provenance import content_digest
 from pipelines.runner import torchrun
-from pipelines.runner.run_stage import Stage
+from pipelines.runner.run_stage import StageContext
 from pipelines.runner.scratch import SHARE_VARIABLE
 from pipelines.runner.torchrun import TOLD, ended, tell
 from pipelines.stages.prepare import prepare
@@ -52,7 +52,7 @@ def split_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for body in (prepare, split):
-            body(Stage(body.__name__, load_params()))
+            body(StageContext(body.__name__, load_params()))
     return folder
 
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pipelines.config.params import load_params
-from pipelines.runner.run_stage import Stage
+from pipelines.runner.run_stage import StageContext
 from pipelines.search.log import conduct, costs_of
 from pipelines.search.storage import open_storage
 from pipelines.search.study import work
@@ -42,17 +42,17 @@ class Listener(NullTracker):
 
 
 @pytest.fixture
-def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageContext:
     monkeypatch.chdir(tmp_path)
-    return Stage("tune_pseudo", load_params(ROOT / "params.yaml"), Listener())
+    return StageContext("tune_pseudo", load_params(ROOT / "params.yaml"), Listener())
 
 
-def listener(stage: Stage) -> Listener:
+def listener(stage: StageContext) -> Listener:
     assert isinstance(stage.tracker, Listener)
     return stage.tracker
 
 
-def test_each_trial_is_a_run_and_a_row_and_pictures_are_drawn(stage: Stage, tmp_path: Path) -> None:
+def test_each_trial_is_a_run_and_a_row_and_pictures_are_drawn(stage: StageContext, tmp_path: Path) -> None:
     found = conduct(stage, toy_search(8, over_images), tmp_path / "t.csv")
     told = listener(stage)
     assert [child["name"] for child in told.children] == [f"trial {n}" for n in range(8)]
@@ -79,18 +79,20 @@ def test_each_trial_is_a_run_and_a_row_and_pictures_are_drawn(stage: Stage, tmp_
     assert all(min(size) > 100 for size in told.pictures.values())
 
 
-def test_trials_of_before_are_noted_by_the_stage_that_takes_them_over(stage: Stage, tmp_path: Path) -> None:
+def test_trials_of_before_are_noted_by_the_stage_that_takes_them_over(
+    stage: StageContext, tmp_path: Path
+) -> None:
     work(toy_search(2), open_storage(None))
     conduct(stage, toy_search(3), tmp_path / "t.csv")
     assert len(listener(stage).children) == 3
 
 
-def test_one_trial_can_be_drawn(stage: Stage, tmp_path: Path) -> None:
+def test_one_trial_can_be_drawn(stage: StageContext, tmp_path: Path) -> None:
     conduct(stage, toy_search(1), tmp_path / "t.csv")
     assert "history.png" in listener(stage).pictures
 
 
-def test_the_best_is_judged_once(stage: Stage, tmp_path: Path) -> None:
+def test_the_best_is_judged_once(stage: StageContext, tmp_path: Path) -> None:
     stage = replace(stage, tracker=NullTracker())  # which has no pictures to be drawn for
     found = conduct(stage, toy_search(3), tmp_path / "t.csv")
     asked = []

@@ -10,12 +10,12 @@ import pytest
 from optuna.storages import InMemoryStorage
 
 from pipelines.search.pruning import OverSteps
-from pipelines.search.study import Choice, Range, Search, Tried, best_of, open_study, rows_of, work
+from pipelines.search.study import Choice, Range, Search, TrialResult, best_of, open_study, rows_of, work
 from pipelines.search.trial_claims import propose
 from tests.pipelines.search.toy_worker import DEFAULTS, toy_search, worth
 
 
-def outcome(tried: list[Tried]) -> list[tuple[Any, ...]]:
+def outcome(tried: list[TrialResult]) -> list[tuple[Any, ...]]:
     return [(one.slot, one.values, one.worth) for one in tried]
 
 

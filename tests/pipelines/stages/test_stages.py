@@ -18,7 +18,7 @@ from pipelines import paths
 from pipelines.config.params import load_params, parse, read_yaml
 from pipelines.config.schema import Params
 from pipelines.decode_file import own_decode, write_decode
-from pipelines.runner.run_stage import Stage
+from pipelines.runner.run_stage import StageContext
 from pipelines.stages.audit import audit
 from pipelines.stages.evaluate import evaluate
 from pipelines.stages.prepare import prepare
@@ -33,12 +33,12 @@ from wssis.settings import DecodeSettings
 ROOT = Path(__file__).parents[3]
 
 
-def stage(name: str, **sections: dict[str, Any]) -> Stage:
+def stage(name: str, **sections: dict[str, Any]) -> StageContext:
     """A stage with the shipped params but for some values, and without tracking."""
     values = read_yaml(ROOT / "params.yaml")
     for section, changes in sections.items():
         values[section] |= changes
-    return Stage(name, parse(values, Params, "params.yaml"))
+    return StageContext(name, parse(values, Params, "params.yaml"))
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from pipelines.config.params import (
     write_yaml,
 )
 from pipelines.config.schema import Params
-from pipelines.runner.run_stage import Stage, exit_code
+from pipelines.runner.run_stage import StageContext, exit_code
 from pipelines.search import workers
 from pipelines.search.refiner_objective import Trainings, applied, space_of, values_of
 from pipelines.search.rules_objective import Rules
@@ -53,13 +53,13 @@ def merge(values: dict[str, Any], changes: dict[str, Any]) -> None:
             values[name] = change
 
 
-def stage(name: str, **changes: dict[str, Any]) -> Stage:
+def stage(name: str, **changes: dict[str, Any]) -> StageContext:
     """A stage with small params, which are also those of the workspace, and without tracking."""
     values = read_yaml(ROOT / "params.yaml")
     merge(values, SMALL)
     merge(values, changes)
     write_yaml(paths.PARAMS, values)
-    return Stage(name, parse(values, Params, "params.yaml"))
+    return StageContext(name, parse(values, Params, "params.yaml"))
 
 
 @pytest.fixture
@@ -110,9 +110,9 @@ def test_no_trial_writes_the_defaults_and_reads_nothing(workspace: Path) -> None
 def test_no_trial_loads_neither_torch_nor_optuna(workspace: Path) -> None:
     script = (
         "import sys\nfrom pipelines.stages import tune_pseudo, tune_refiner\n"
-        "from pipelines.config.params import load_params\nfrom pipelines.runner.run_stage import Stage\n"
+        "from pipelines.config.params import load_params\nfrom pipelines.runner.run_stage import StageContext\n"
         "for stage in (tune_refiner.tune_refiner, tune_pseudo.tune_pseudo):\n"
-        "    stage(Stage('a', load_params()))\n"
+        "    stage(StageContext('a', load_params()))\n"
         "print(sorted({'torch', 'optuna'} & set(sys.modules)))\n"
     )
     stage("tune_refiner", tune_refiner={"n_trials": 0}, tune_pseudo={"n_trials": 0})
@@ -189,7 +189,7 @@ def test_trials_train_and_report_and_the_best_must_win_again(
     assert len(asked) == won
 
 
-def trainings(here: Stage) -> Trainings:
+def trainings(here: StageContext) -> Trainings:
     from pipelines.stages import tune_refiner as module
 
     return module.trainings(here)
