@@ -33,7 +33,8 @@ def compare(dry: bool = False) -> int:
     print(
         f"{pluralize(rows, 'row')}, {pluralize(len(settings.fractions), 'fraction')}, "
         f"{pluralize(len(settings.seeds), 'seed')}: "
-        f"{pluralize(cells, 'teacher')} and {pluralize(cells, 'refiner')}, {pluralize(rows * cells, 'student')}",
+        f"{pluralize(cells, 'teacher')} and {pluralize(cells, 'refiner')}, "
+        f"{pluralize(rows * cells, 'student')}",
         flush=True,
     )
     if dry:

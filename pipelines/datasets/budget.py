@@ -45,7 +45,8 @@ def budget(hours: float, out: str | None = None, folder: str | None = None) -> N
     between = spread(basis.used, *after(stock, advice), basis.curve.unit)
     print(
         f"At hand ({place}): {pluralize(stock.drawn, 'image')} drawn, {stock.clicked:,} clicked, "
-        f"{stock.unlabelled:,} unlabelled; {pluralize(stock.masks, 'mask')} and {pluralize(stock.points, 'point')}, "
+        f"{stock.unlabelled:,} unlabelled; "
+        f"{pluralize(stock.masks, 'mask')} and {pluralize(stock.points, 'point')}, "
         f"{stock.objects_per_image:.1f} objects an image.\n"
         f"With {hours:g} h: {in_words(stock, advice)}\n"
         f"Expected AP: {advice.ap:.3f}, now {advice.ap_now:.3f} ({between[0]:.3f} to {between[1]:.3f} if any "
@@ -98,7 +99,8 @@ def basis_of(measured: list[Measured], left_out: dict[str, int], stock: Stock) -
 def where_from(basis: Basis, masks: float) -> Iterator[str]:
     """Which measurements were used, and what they do not tell; `masks` are those of the advice."""
     if basis.own:
-        yield f"From: the project's own runs, {pluralize(len(basis.used), 'measurement')} on this validation set."
+        used = pluralize(len(basis.used), "measurement")
+        yield f"From: the project's own runs, {used} on this validation set."
         if masks > 2 * max(one.masks for one in basis.used):
             yield "That is more than twice the masks of any run so far: take the AP as a guess."
     else:

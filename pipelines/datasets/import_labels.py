@@ -182,7 +182,8 @@ def summary(path: Path, found: dict[str, Any], notices: Notices) -> list[str]:
         f"{path}: {pluralize(images['all'], 'image')}, "
         + ", ".join(f"{images[kind]} {kind}" for kind in IMAGE_KINDS),
         "labels: " + ", ".join(pluralize(count, NOUNS[kind], kind) for kind, count in labels.items()),
-        f"{pluralize(len(classes), 'class', 'classes')}: {', '.join(shown)}{', …' if len(classes) > 12 else ''}",
+        f"{pluralize(len(classes), 'class', 'classes')}: "
+        f"{', '.join(shown)}{', …' if len(classes) > 12 else ''}",
         *(f"note: {line}" for line in notices.lines()),
     ]
 

@@ -110,7 +110,8 @@ def test_no_trial_writes_the_defaults_and_reads_nothing(workspace: Path) -> None
 def test_no_trial_loads_neither_torch_nor_optuna(workspace: Path) -> None:
     script = (
         "import sys\nfrom pipelines.stages import tune_pseudo, tune_refiner\n"
-        "from pipelines.config.params import load_params\nfrom pipelines.runner.run_stage import StageContext\n"
+        "from pipelines.config.params import load_params\n"
+        "from pipelines.runner.run_stage import StageContext\n"
         "for stage in (tune_refiner.tune_refiner, tune_pseudo.tune_pseudo):\n"
         "    stage(StageContext('a', load_params()))\n"
         "print(sorted({'torch', 'optuna'} & set(sys.modules)))\n"
