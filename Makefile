@@ -3,17 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-# Neither MLflow nor anything that asks this reports usage.
+# No usage reports.
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
 .PHONY: help demo test lint bench clean
 help:
-	@echo "make demo   install, run the pipeline on generated scenes, print what it came to"
+	@echo "make demo   install, run the pipeline on generated scenes, print the results"
 	@echo "make test   install, run the tests (pytest -m slow runs the slow ones)"
-	@echo "make lint   what CI checks without running anything: ruff, mypy"
-	@echo "make bench  install, run the quick benchmarks (bench.json); let nothing else run beside them"
-	@echo "make clean  remove caches of tools; data, models and runs stay"
+	@echo "make lint   ruff and mypy"
+	@echo "make bench  install, run the benchmarks (bench.json) on an otherwise idle machine"
+	@echo "make clean  remove tool caches; keeps data, models and runs"
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("wssis needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
@@ -33,7 +33,7 @@ demo: $(VENV)/.demo
 	echo "  wssis ui             runs, curves and models in MLflow (activate first: . $(VENV)/bin/activate)" && \
 	echo "  wssis preset nuclei  another data set; then dvc repro"
 
-# Two tests at a time on one thread each: two at two threads would slow one another down.
+# Two tests at a time, one thread each: two threads each would slow both down.
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 python -m pytest -n 2
 

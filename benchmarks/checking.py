@@ -20,6 +20,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from wssis.files import write_json
+
 CLASSES = 80
 COCO = "from pycocotools.coco import COCO; import sys; COCO(sys.argv[1])"
 
@@ -30,15 +32,20 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, default=118_287)
     parser.add_argument("--annotations", type=int, default=860_001)
+    parser.add_argument("--out", help="JSON file to write")
     options = parser.parse_args()
     file = options.folder / "instances.json"
     if not file.exists():
         generate(options.folder, options.images, options.annotations)
     print(f"{file}: {file.stat().st_size / 1e6:.0f} MB")
     check = ["-m", "pipelines.cli.main", "check", str(options.folder), "--model", "none"]
+    rows = {}
     for name, words in (("pycocotools.COCO", ["-c", COCO, str(file)]), ("wssis check", check)):
         seconds, work, memory = measured([sys.executable, *words])
         print(f"{name}: {seconds:.1f} s ({work:.1f} s of a core), {memory:.2f} GB at most in one process")
+        rows[name] = {"seconds": seconds, "cpu_seconds": work, "peak_gb": memory}
+    if options.out:
+        write_json(options.out, {"benchmark": "checking", "rows": rows}, indent=2)
 
 
 def measured(words: list[str]) -> tuple[float, float, float]:
