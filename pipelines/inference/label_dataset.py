@@ -228,8 +228,8 @@ def beats_chance(rises: Sequence[Tensor]) -> bool:
     return bool(mean > 2 * error)
 
 
-def worth(decided: Instances, truth: Instances) -> Tensor:
-    """Worth (N,) of the labels of an image: IoU with the truth less a half; about 0 for an ignored point.
+def label_utility(decided: Instances, truth: Instances) -> Tensor:
+    """Utility (N,) of the labels of an image: IoU with the truth less a half; about 0 for an ignored point.
 
     So a mask that is more wrong than right is worth less than an admission of not knowing. An ignored point
     costs up to `IGNORED`, the less its region is the object: what lies outside of the region is learnt as

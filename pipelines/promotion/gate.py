@@ -16,7 +16,7 @@ import numpy as np
 
 from pipelines import paths
 from pipelines.config.platform_schema import Promote
-from pipelines.inference.label_dataset import worth
+from pipelines.inference.label_dataset import label_utility
 from pipelines.promotion import version_predictions
 from pipelines.promotion.gate_result import Check, Verdict
 from pipelines.registry.lineage import VAL_DIGEST, val_digest
@@ -142,7 +142,7 @@ def label_scores(val: CocoData, answers: Sequence[Sequence[dict[str, Any]]]) -> 
     for row, (record, found) in enumerate(zip(val.images, answers, strict=True)):
         truth = replace(record, annotations=tuple(version_predictions.masked(record))).instances()
         masks = rle_api.decode([item["segmentation"] for item in found], record.size)
-        each = worth(Instances(record.size, truth.labels, masks=masks), truth).double().numpy()
+        each = label_utility(Instances(record.size, truth.labels, masks=masks), truth).double().numpy()
         np.add.at(sums[row], truth.labels.numpy(), each)
         np.add.at(counts[row], truth.labels.numpy(), 1)
     return MeanScores(sums, counts)

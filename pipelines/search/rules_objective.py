@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from pipelines.inference.label_dataset import worth
+from pipelines.inference.label_dataset import label_utility
 from pipelines.search.pruning import OverImages
 from pipelines.search.study import Choice, Range, Report, Search, Values
 from wssis.instances import Instances
@@ -55,7 +55,7 @@ class Rules:
 
     def worths(self, rules: PseudoRules) -> list[Tensor]:
         """Worth (n,) of the labels of the objects of each held-out image."""
-        return [worth(decide(given, rules), truth) for given, truth in self.answers]
+        return [label_utility(decide(given, rules), truth) for given, truth in self.answers]
 
     def objective(self, values: Values, report: Report) -> float:
         """Mean worth of a label. Each image's share is reported; their mean is the mean worth."""
@@ -63,7 +63,7 @@ class Rules:
         objects = sum(len(given.points) for given, _ in self.answers)
         shares = []
         for step, (given, truth) in enumerate(self.answers):
-            whole = float(worth(decide(given, rules), truth).sum())
+            whole = float(label_utility(decide(given, rules), truth).sum())
             shares.append(whole * len(self.answers) / objects)
             report(step, shares[-1], last=step == last)
         return sum(shares) / max(1, len(shares))

@@ -10,11 +10,11 @@ import torch
 from pipelines.inference.label_dataset import (
     beats_chance,
     ignore_regions,
+    label_utility,
     labelled,
     predicted_results,
     prompts,
     rough_dataset,
-    worth,
 )
 from pipelines.inference.load_models import load_predictor, load_solov2
 from pipelines.stages import train
@@ -79,7 +79,7 @@ def test_a_wrong_mask_is_worth_less_than_none() -> None:
         masks=torch.stack([square(0, 0, 5), square(12, 12, 5), square(14, 0, 4), square(0, 14, 4)]),
     )
     # Ignored: 4 of 30 pixels of object and region are common to the second, none to the last.
-    assert worth(decided(), truth).tolist() == pytest.approx([0.5, -0.1 * 26 / 30, -0.5, -0.1])
+    assert label_utility(decided(), truth).tolist() == pytest.approx([0.5, -0.1 * 26 / 30, -0.5, -0.1])
 
 
 def test_prompts_are_points_or_centres_of_masks() -> None:
