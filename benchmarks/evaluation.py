@@ -31,10 +31,9 @@ def made(images: int, objects: int, size: tuple[int, int]) -> tuple[CocoData, li
     categories, records, results = numbered_classes(), [], []
     for index in range(images):
         truth = ellipses(objects, size, CLASSES, seed=index)
-        assert truth.masks is not None
         records.append(record_of(truth, index, f"{index}.png"))
         generator = torch.Generator().manual_seed(index)
-        moved = truth.masks.roll((index % 4, index % 3), (1, 2))
+        moved = truth.get_masks().roll((index % 4, index % 3), (1, 2))
         wrong = torch.rand(objects, generator=generator) < 0.2
         labels = torch.where(wrong, (truth.labels + 1) % CLASSES, truth.labels)
         found = Instances(size, labels, masks=moved, scores=torch.rand(objects, generator=generator))

@@ -179,13 +179,12 @@ def loss_of(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
 
 def target_of(item: Instances, device: torch.device) -> dict[str, Tensor]:
     """Boxes, labels from 1 and masks of one image; objects without a pixel are left out."""
-    assert item.masks is not None
-    boxes = mask_boxes(item.masks)
+    boxes = mask_boxes(item.get_masks())
     kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     target = {
         "boxes": boxes[kept],
         "labels": item.labels[kept] + 1,
-        "masks": item.masks[kept].to(torch.uint8),
+        "masks": item.get_masks()[kept].to(torch.uint8),
     }
     return {name: value.to(device) for name, value in target.items()}
 

@@ -67,10 +67,9 @@ def greedy_loop(masks: Tensor, labels: Tensor, scores: Tensor) -> Tensor:
 def candidates(count: int, classes: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
     """Masks with near copies among them, as cells that found the same object have; scores descend."""
     found = ellipses(count, (side, side), classes, large=1.0)
-    assert found.masks is not None
     copies = torch.arange(count) % 3 > 0  # two of three are a neighbour's mask, moved by a pixel
     source = torch.arange(count) // 3 * 3
-    masks, labels = found.masks[source], found.labels[source]
+    masks, labels = found.get_masks()[source], found.labels[source]
     masks[copies] = masks[copies].roll(1, 2)
     masks[:, 0, 0] = True  # none is empty
     return masks, labels, torch.linspace(0.9, 0.1, count)

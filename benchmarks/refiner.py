@@ -31,8 +31,7 @@ Objects = tuple[Tensor, Tensor, Tensor]  # rough masks (N, H, W), points (N, 2),
 def objects_of(count: int, side: int, classes: int, device: str) -> Objects:
     """Rough masks, each with its point."""
     found = ellipses(count, (side, side), classes, large=0.7)
-    assert found.masks is not None
-    masks = found.masks.clone()
+    masks = found.get_masks().clone()
     masks[:, side // 2, side // 2] |= ~masks.flatten(1).any(1)
     y, x = zip(*(mask.nonzero().float().mean(0).tolist() for mask in masks), strict=True)
     points = torch.tensor([x, y]).T + 0.5

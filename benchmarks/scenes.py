@@ -118,7 +118,6 @@ def numbered_classes() -> tuple[Category, ...]:
 
 def record_of(scene: Instances, index: int, file_name: str) -> ImageRecord:
     """Instances as an image of a data set, whose other images show as many; ids go on from those before."""
-    assert scene.masks is not None
-    codes = zip(scene.labels.tolist(), rle.encode(scene.masks), strict=True)
+    codes = zip(scene.labels.tolist(), rle.encode(scene.get_masks()), strict=True)
     annotations = (Annotation(index * len(scene) + row, *code) for row, code in enumerate(codes))
     return ImageRecord(index, file_name, *scene.size, tuple(annotations))

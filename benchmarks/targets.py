@@ -46,9 +46,8 @@ def loop(images: Sequence[Instances], settings: SOLOv2Settings, side: int, class
     found, small = [], []
     category = torch.full((len(images), total), classes)
     for number, image in enumerate(images):
-        assert image.masks is not None
         shrunk = []
-        for index, mask in enumerate(image.masks):
+        for index, mask in enumerate(image.get_masks()):
             half = F.interpolate(mask[None, None].float(), scale_factor=0.25, mode="bilinear")[0, 0] >= 0.5
             shrunk.append(half)
             found += [(number, cell, index) for cell in cells_of(mask, settings, grids, side)]

@@ -1,4 +1,4 @@
-"""The one noun that crosses everything: the objects of one image."""
+"""`Instances`: the objects of one image, the type that every package exchanges."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Instances:
-    """N objects of one image; every field but `size`, `labels` and `ignore` has N rows or is None.
+    """N objects of one image. Every field except `size`, `labels` and `ignore` has N rows or is None.
+
+    `get_masks()` and its siblings return a field and raise if it is None.
 
     Attributes:
         size: (H, W) of the image in pixels.
@@ -18,8 +20,8 @@ class Instances:
         masks: (N, H, W) bool.
         points: (N, 2) float32, pixels, x then y, origin at the image's top left corner.
         scores: (N,) float32 in 0..1.
-        ids: (N,) int64, ids of the annotations that the objects come from.
-        ignore: (H, W) bool, pixels of which nothing is known (crowds, undecided points); no row an object.
+        ids: (N,) int64, ids of the objects' annotations.
+        ignore: (H, W) bool, pixels whose content is unknown (crowds, undecided points).
 
     Raises:
         ValueError: a field's shape or dtype is not as above.
@@ -45,9 +47,7 @@ class Instances:
         }
         for name, (shape, dtype) in expected.items():
             value = getattr(self, name)
-            if value is None:
-                continue
-            if tuple(value.shape) != shape or value.dtype != dtype:
+            if value is not None and (tuple(value.shape) != shape or value.dtype != dtype):
                 raise ValueError(
                     f"Instances.{name}: expected {shape} {dtype}, got {tuple(value.shape)} {value.dtype}"
                 )
@@ -56,22 +56,40 @@ class Instances:
         return int(self.labels.shape[0])
 
     def __getitem__(self, rows: Tensor | slice) -> Instances:
-        """The objects that `rows` (index tensor, bool tensor or slice) selects; `ignore` stays."""
-        picked = {
-            f.name: getattr(self, f.name)[rows]
-            for f in fields(self)
-            if f.name not in ("size", "ignore") and getattr(self, f.name) is not None
-        }
-        return replace(self, **picked)
+        """The objects selected by `rows` (index tensor, bool tensor or slice); `ignore` is unchanged."""
+        per_object = (name for name in self._tensors() if name != "ignore")
+        return replace(self, **{name: getattr(self, name)[rows] for name in per_object})
 
     def to(self, device: torch.device | str) -> Instances:
         """The same objects with every tensor on `device`."""
-        moved = {
-            f.name: getattr(self, f.name).to(device, non_blocking=True)
-            for f in fields(self)
-            if f.name != "size" and getattr(self, f.name) is not None
-        }
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in self._tensors()}
         return replace(self, **moved)
+
+    def get_masks(self) -> Tensor:
+        """`masks` (N, H, W) bool; ValueError if it is None."""
+        return self._get("masks")
+
+    def get_points(self) -> Tensor:
+        """`points` (N, 2) float32; ValueError if it is None."""
+        return self._get("points")
+
+    def get_scores(self) -> Tensor:
+        """`scores` (N,) float32; ValueError if it is None."""
+        return self._get("scores")
+
+    def get_ids(self) -> Tensor:
+        """`ids` (N,) int64; ValueError if it is None."""
+        return self._get("ids")
+
+    def _get(self, name: str) -> Tensor:
+        value: Tensor | None = getattr(self, name)
+        if value is None:
+            raise ValueError(f"expected instances with {name}, got {name}=None")
+        return value
+
+    def _tensors(self) -> list[str]:
+        """Names of the fields that hold a tensor."""
+        return [f.name for f in fields(self) if f.name != "size" and getattr(self, f.name) is not None]
 
     @staticmethod
     def empty(size: tuple[int, int]) -> Instances:

@@ -19,11 +19,8 @@ def of_classes(found: Instances, record: ImageRecord) -> Instances:
 
 def as_labels(record: ImageRecord, found: Instances, threshold: float, first: int) -> ImageRecord:
     """The image with the predictions over `threshold` as its objects, with ids from `first` on."""
-    assert found.scores is not None
-    found = found[found.scores >= threshold]
-    assert found.masks is not None
-    assert found.scores is not None
-    columns = found.labels.tolist(), rle_api.encode(found.masks), found.scores.tolist()
+    found = found[found.get_scores() >= threshold]
+    columns = found.labels.tolist(), rle_api.encode(found.get_masks()), found.get_scores().tolist()
     items = [
         Annotation(first + n, label, rle, score=score)
         for n, (label, rle, score) in enumerate(zip(*columns, strict=True))

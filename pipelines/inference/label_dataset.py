@@ -34,10 +34,9 @@ def calibrated(labeler: Labeler, holdout: CocoData, rules: PseudoRules) -> Calib
         if truth is None or not len(truth):
             continue
         found, signal = masks_and_signals(given, rules)
-        assert found.masks is not None
-        there = found.masks.flatten(1).any(1)
+        there = found.get_masks().flatten(1).any(1)
         signals.append(signal[there])
-        ious.append(mask_iou(found.masks, truth)[there])
+        ious.append(mask_iou(found.get_masks(), truth)[there])
     if not signals:
         return Calibration()
     return calibrate(torch.cat(signals).double().numpy(), torch.cat(ious).double().numpy())
@@ -145,13 +144,13 @@ def rough_dataset(labeler: Labeler, data: CocoData, name: str, journal: Journal 
 
 def rough_record(record: ImageRecord, given: Proposals) -> ImageRecord:
     """An image with the teacher's mask of each point."""
-    assert given.ids is not None
     rles = [
         rle
         for rows in torch.arange(len(given.points)).split(CHUNK)
         if len(rows)
         for rle in rle_api.encode(full_size(given, rows) > 0.5)
     ]
+    assert given.ids is not None
     columns = given.ids.tolist(), given.labels.tolist(), rles, given.points.tolist(), given.score.tolist()
     annotations = tuple(
         Annotation(i, label, rle, (x, y), score=score)
@@ -165,18 +164,14 @@ def labelled(record: ImageRecord, decided: Instances, quality: Sequence[float] |
 
     `quality` (N,) is of the mask that was found, the ones to ignore included.
     """
-    assert decided.masks is not None
-    assert decided.points is not None
-    assert decided.scores is not None
-    assert decided.ids is not None
-    given = decided.masks.flatten(1).any(1)
-    masks = decided.masks if given.all() else decided.masks | ignore_regions(decided, ~given)
+    given = decided.get_masks().flatten(1).any(1)
+    masks = decided.get_masks() if given.all() else decided.get_masks() | ignore_regions(decided, ~given)
     columns = (
-        decided.ids.tolist(),
+        decided.get_ids().tolist(),
         decided.labels.tolist(),
         rle_api.encode(masks),
-        decided.points.tolist(),
-        decided.scores.tolist(),
+        decided.get_points().tolist(),
+        decided.get_scores().tolist(),
         given.tolist(),
     )
     annotations = []
@@ -198,11 +193,10 @@ def ignore_regions(decided: Instances, ignored: Tensor) -> Tensor:
     regions = torch.zeros((len(decided), *decided.size), dtype=torch.bool)
     if decided.ignore is None or not ignored.any():
         return regions
-    assert decided.points is not None
     rows = ignored.nonzero()[:, 0]
     y, x = decided.ignore.nonzero(as_tuple=True)
     pixels = torch.stack([x, y], 1) + 0.5
-    owner = rows[torch.cdist(pixels, decided.points[rows]).argmin(1)] if len(x) else rows[:0]
+    owner = rows[torch.cdist(pixels, decided.get_points()[rows]).argmin(1)] if len(x) else rows[:0]
     regions[owner, y, x] = True
     return regions
 
@@ -235,13 +229,11 @@ def label_utility(decided: Instances, truth: Instances) -> Tensor:
     costs up to `IGNORED`, the less its region is the object: what lies outside of the region is learnt as
     background, and background inside is not learnt.
     """
-    assert decided.masks is not None
-    assert truth.masks is not None
-    given = decided.masks.flatten(1).any(1)
-    known = mask_iou(decided.masks, truth.masks) - 0.5
+    given = decided.get_masks().flatten(1).any(1)
+    known = mask_iou(decided.get_masks(), truth.get_masks()) - 0.5
     if given.all():
         return known
-    unknown = mask_iou(ignore_regions(decided, ~given), truth.masks) - 1
+    unknown = mask_iou(ignore_regions(decided, ~given), truth.get_masks()) - 1
     return torch.where(given, known, IGNORED * unknown)
 
 

@@ -70,9 +70,11 @@ def predict_images(
     for record, image, (xy, labels, ids) in each_image(data, "predict"):
         if points is None:
             instances = predictor.predict([image])[0]
-            assert instances.masks is not None
-            assert instances.scores is not None
-            columns = instances.labels.tolist(), rle_api.encode(instances.masks), instances.scores.tolist()
+            columns = (
+                instances.labels.tolist(),
+                rle_api.encode(instances.get_masks()),
+                instances.get_scores().tolist(),
+            )
             found = [
                 Annotation(number, label, rle, score=score)
                 for number, label, rle, score in zip(count(first), *columns, strict=False)

@@ -129,9 +129,7 @@ class Trainings:
             )
             refined, windows = refine_all(model, image, rough, given.rough_size, points, labels)  # type: ignore[arg-type]
             decided = every_mask(replace(given, refined=refined, windows=windows.cpu()), REFINED)
-            assert decided.masks is not None
-            assert truth.masks is not None
-            found.append(mask_iou(decided.masks, truth.masks))
+            found.append(mask_iou(decided.get_masks(), truth.get_masks()))
         return found
 
     def beat_the_defaults(self, values: Values) -> tuple[bool, float]:

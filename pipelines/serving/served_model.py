@@ -81,9 +81,8 @@ class PointLabeler:
         decided = self.labeler.label(
             image, xy, torch.tensor([point[2] for point in points], dtype=torch.int64)
         )
-        assert decided.masks is not None
         results = to_coco_results(decided, number, self.categories)
-        for result, mask in zip(results, decided.masks, strict=True):
+        for result, mask in zip(results, decided.get_masks(), strict=True):
             if not mask.any():
                 result["ignore"] = True
         return results

@@ -97,8 +97,7 @@ def compare(labels: CocoData, refined: CocoData, rough: CocoData, truth: CocoDat
         if image.id not in truth.by_id:
             continue
         known = truth.by_id[image.id].instances()
-        assert known.ids is not None
-        place = {int(i): n for n, i in enumerate(known.ids)}
+        place = {int(i): n for n, i in enumerate(known.get_ids())}
         points = [item for item in image.annotations if item.id in place]
         if not points or known.masks is None:
             continue
@@ -129,11 +128,9 @@ def masks_of(data: CocoData, image_id: int, ids: list[int]) -> torch.Tensor:
     """(N, H, W) masks of annotations; empty for those without."""
     record = data.by_id[image_id]
     objects = record.instances()
-    assert objects.ids is not None
-    place = {int(i): n for n, i in enumerate(objects.ids)}
+    place = {int(i): n for n, i in enumerate(objects.get_ids())}
     empty = torch.zeros(record.size, dtype=torch.bool)
-    assert objects.masks is not None
-    return torch.stack([objects.masks[place[i]] if i in place else empty for i in ids])
+    return torch.stack([objects.get_masks()[place[i]] if i in place else empty for i in ids])
 
 
 def draw_worst(

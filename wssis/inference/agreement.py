@@ -68,23 +68,18 @@ def parity(ours: Sequence[Instances], theirs: Sequence[Instances], threshold: fl
     """
     unpaired, changed, scores, ious = 0, 0, [0.0], []
     for a, b in zip(ours, theirs, strict=True):
-        assert a.masks is not None
-        assert b.masks is not None
-        assert a.scores is not None
-        assert b.scores is not None
-        iou = pairwise_iou(a.masks.flatten(1).float(), b.masks.flatten(1).float()) * (
+        iou = pairwise_iou(a.get_masks().flatten(1).float(), b.get_masks().flatten(1).float()) * (
             a.labels[:, None] == b.labels
         )
-        pairs = paired(iou - (a.scores[:, None] - b.scores).abs())
+        pairs = paired(iou - (a.get_scores()[:, None] - b.get_scores()).abs())
         for row, column in pairs:
-            scores.append(float((a.scores[row] - b.scores[column]).abs()))
+            scores.append(float((a.get_scores()[row] - b.get_scores()[column]).abs()))
             ious.append(float(iou[row, column]))
-            differ = int((a.masks[row] ^ b.masks[column]).sum())
+            differ = int((a.get_masks()[row] ^ b.get_masks()[column]).sum())
             changed += ious[-1] < IOU and differ > PIXELS
         for side, used in ((a, {row for row, _ in pairs}), (b, {column for _, column in pairs})):
-            assert side.scores is not None
-            floor = float(side.scores[-1]) if len(side) >= most else threshold
-            alone = [float(score) for place, score in enumerate(side.scores) if place not in used]
+            floor = float(side.get_scores()[-1]) if len(side) >= most else threshold
+            alone = [float(score) for place, score in enumerate(side.get_scores()) if place not in used]
             unpaired += sum(score > floor + SCORES for score in alone)
     return Parity(
         len(ours),

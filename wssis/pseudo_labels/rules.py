@@ -75,19 +75,14 @@ def with_drawn(found: Instances, drawn: Instances, rules: PseudoRules) -> Instan
     Returns:
         The instances of `found`; the drawn ones have a confidence of 1.
     """
-    assert found.masks is not None
-    assert found.scores is not None
-    assert found.ids is not None
-    assert drawn.masks is not None
-    assert drawn.ids is not None
     if not len(drawn):
         return found
-    place = {int(i): row for row, i in enumerate(found.ids)}
-    rows = torch.tensor([place[int(i)] for i in drawn.ids])
-    masks, scores = found.masks.clone(), found.scores.clone()
+    place = {int(i): row for row, i in enumerate(found.get_ids())}
+    rows = torch.tensor([place[int(i)] for i in drawn.get_ids()])
+    masks, scores = found.get_masks().clone(), found.get_scores().clone()
     if rules.exclusive:
-        masks &= ~drawn.masks.any(0)
-    masks[rows], scores[rows] = drawn.masks, 1.0
+        masks &= ~drawn.get_masks().any(0)
+    masks[rows], scores[rows] = drawn.get_masks(), 1.0
     return replace(found, masks=masks, scores=scores)
 
 
@@ -98,13 +93,12 @@ def admit(found: Instances, rules: PseudoRules) -> Instances:
         The instances of `found`, those under `rules.min_confidence` with an empty mask; their pixels, and a
         disc round the point of each that has no mask, are in `ignore`.
     """
-    assert found.masks is not None
-    assert found.scores is not None
-    assert found.points is not None
-    doubted = found.scores < rules.min_confidence
-    masks = found.masks & ~doubted[:, None, None] if doubted.any() else found.masks
+    doubted = found.get_scores() < rules.min_confidence
+    masks = found.get_masks() & ~doubted[:, None, None] if doubted.any() else found.get_masks()
     missing = ~masks.flatten(1).any(1)
-    regions = found.masks[doubted].any(0) | discs(found.points[missing], found.size, rules.ignore_radius)
+    regions = found.get_masks()[doubted].any(0) | discs(
+        found.get_points()[missing], found.size, rules.ignore_radius
+    )
     return replace(found, masks=masks, ignore=regions & ~masks.any(0))
 
 

@@ -87,17 +87,14 @@ class RefinerCrops(Dataset[Crops]):
         record, rough_record = self.items[index]
         image = read_image(self.truth.image_dir, record.file_name, record.size)
         truth, rough = record.instances(), rough_record.instances()
-        assert truth.ids is not None
-        assert truth.masks is not None
-        assert rough.ids is not None
-        assert rough.masks is not None
-        assert rough.points is not None
-        row_of = {int(i): row for row, i in enumerate(truth.ids)}
-        rows = torch.tensor([row_of[int(i)] for i in rough.ids])
+        row_of = {int(i): row for row, i in enumerate(truth.get_ids())}
+        rows = torch.tensor([row_of[int(i)] for i in rough.get_ids()])
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed * 1_000_003 + position)
             shown = (self.colour(image).float() - self.mean) / self.std
-            sample = RoughImage(shown, rough.labels, rough.points, rough.masks, truth.masks[rows])
+            sample = RoughImage(
+                shown, rough.labels, rough.get_points(), rough.get_masks(), truth.get_masks()[rows]
+            )
             return random_crops(sample, self.settings, self.crops, self.augment)
 
 
