@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pipelines.cli.option_types import Commands, port, positive, share
-from pipelines.serving.request_limits import Limits
+from pipelines.serving.request import Limits
 
 MODEL_HELP = "a folder such as models/student, or a registered model such as models:/wssis-student@candidate"
 

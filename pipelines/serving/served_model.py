@@ -1,12 +1,14 @@
-"""What a served model answers: rows that hold an image, and points for a labeler, to COCO results."""
+"""What a served model answers: a validated row to COCO results."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from pipelines.serving.request import LabelerRow, Limits, Point, Row
 from wssis.data.coco import Category
 from wssis.data.images import MAX_PIXELS, decode_image, decoded_size
 from wssis.errors import InputError
@@ -15,7 +17,6 @@ from wssis.inference.predictor import Predictor, check_pixels
 from wssis.pseudo_labels.labeler import Labeler
 from wssis.settings import ResizeSettings
 
-Row = dict[str, Any]
 Results = list[dict[str, Any]]
 
 
@@ -23,15 +24,14 @@ class Model(Protocol):
     """A student or a labeler, as it is served."""
 
     kind: str
-    categories: tuple[Category, ...]
     resize: ResizeSettings
 
-    def answer(self, row: Row, number: int) -> Results:
+    def answer(self, row: Any, number: int) -> Results:
         """COCO results of a row; `image_id` is its number in the request."""
 
 
 class Student:
-    """Images to instances: a row's `image` (bytes of an image file) to COCO results, best score first.
+    """Images to instances.
 
     Args:
         predictor: applies its own minimum score.
@@ -44,22 +44,17 @@ class Student:
         self.predictor, self.categories, self.resize = predictor, categories, predictor.resize
 
     def answer(self, row: Row, number: int) -> Results:
-        """COCO results of a row.
+        """COCO results of a row, best score first.
 
         Raises:
-            InputError: its image cannot be read.
+            InputError: the image cannot be read.
         """
-        [found] = self.predictor.predict([picture(row, number, self.resize)])
-        return to_coco_results(found, number, self.categories)
+        [instances] = self.predictor.predict([_read_image(row, number, self.resize)])
+        return to_coco_results(instances, number, self.categories)
 
 
 class PointLabeler:
-    """Images and points to one mask a point.
-
-    A row holds `image` (bytes of an image file) and `points`, a list of `{"x", "y", "class"}`: pixels and a
-    class name. Its answer has a COCO result a point, in their order, `score` being the confidence; an
-    undecided point has `"ignore": true` and an empty mask.
-    """
+    """Images and points to one mask per point."""
 
     kind = "labeler"
 
@@ -67,56 +62,61 @@ class PointLabeler:
         self.labeler, self.categories, self.resize = labeler, categories, labeler.resize
         self.labels = {category.name: n for n, category in enumerate(categories)}
 
-    def answer(self, row: Row, number: int) -> Results:
-        """COCO results of a row.
+    def answer(self, row: LabelerRow, number: int) -> Results:
+        """A COCO result per point, in the order of the points; `score` is the confidence.
+
+        An undecided point has `"ignore": true` and an empty mask.
 
         Raises:
-            InputError: its image cannot be read, or a point is outside of it or of an unknown class.
+            InputError: the image cannot be read, or a point is outside it or of an unknown class.
         """
-        image = picture(row, number, self.resize)
-        points = [
-            self.checked(point, image, place(number, f"point {n}")) for n, point in enumerate(row["points"])
-        ]
-        xy = torch.tensor([point[:2] for point in points], dtype=torch.float32).reshape(-1, 2)
-        decided = self.labeler.label(
-            image, xy, torch.tensor([point[2] for point in points], dtype=torch.int64)
-        )
+        image = _read_image(row, number, self.resize)
+        labels = [self._label(point, image, f"row {number}, point {n}") for n, point in enumerate(row.points)]
+        xy = torch.tensor([(point.x, point.y) for point in row.points], dtype=torch.float32).reshape(-1, 2)
+        decided = self.labeler.label(image, xy, torch.tensor(labels, dtype=torch.int64))
         results = to_coco_results(decided, number, self.categories)
-        for result, mask in zip(results, decided.get_masks(), strict=True):
-            if not mask.any():
+        for result in results:
+            if not result["area"]:
                 result["ignore"] = True
         return results
 
-    def checked(self, point: dict[str, Any], image: Tensor, where: str) -> tuple[float, float, int]:
-        """(x, y, label) of a point.
-
-        Raises:
-            InputError: it lies outside its image, or its class is unknown.
-        """
-        x, y, name = float(point["x"]), float(point["y"]), str(point["class"])
+    def _label(self, point: Point, image: Tensor, where: str) -> int:
         height, width = image.shape[1:]
-        if not (0 <= x < width and 0 <= y < height):
-            raise InputError(
-                f"expected a point inside {width} x {height} px, found ({x:g}, {y:g})", where=where
-            )
-        if name not in self.labels:
-            raise InputError(
-                f"expected one of {', '.join(self.labels)}, found class {name[:40]!r}", where=where
-            )
-        return x, y, self.labels[name]
+        if not (0 <= point.x < width and 0 <= point.y < height):
+            found = f"({point.x:g}, {point.y:g})"
+            raise InputError(f"expected a point inside {width} x {height} px, found {found}", where=where)
+        if point.label not in self.labels:
+            found = f"class {point.label[:40]!r}"
+            raise InputError(f"expected one of {', '.join(self.labels)}, found {found}", where=where)
+        return self.labels[point.label]
 
 
-def picture(row: Row, number: int, resize: ResizeSettings) -> Tensor:
-    """The image of a row, uint8 (3, H, W).
+def check_sizes(rows: Sequence[Row], limits: Limits, resize: ResizeSettings) -> None:
+    """Check the images of a request by their headers, and the points for the masks that they need.
 
     Raises:
-        InputError: it cannot be read, or its network input would be too large (found before decoding).
+        InputError: no image, a larger one, or more points than `limits` allow.
     """
-    where = place(number, "image")
-    check_pixels(decoded_size(row["image"], where), resize, MAX_PIXELS, where)
-    return decode_image(row["image"], where)
+    weighted, total = 0.0, 0
+    for number, row in enumerate(rows):
+        megapixels = _check_size(row, number, resize, limits.pixels) / 1e6
+        points = len(row.points) if isinstance(row, LabelerRow) else 0
+        weighted, total = weighted + points * max(1.0, megapixels), total + points
+    if weighted > limits.points:
+        raise InputError(
+            f"expected at most {limits.points} points (fewer in images of over a megapixel), found {total}",
+            where="request",
+            remedy="Send fewer images or smaller ones at a time",
+        )
 
 
-def place(number: int, part: str) -> str:
-    """What an error calls a part of a row."""
-    return f"row {number}, {part}"
+def _check_size(row: Row, number: int, resize: ResizeSettings, most: int) -> int:
+    """Pixels of an image, or of its network input where that is much larger; `most` are allowed."""
+    where = f"row {number}, image"
+    return check_pixels(decoded_size(row.image, where, most), resize, most, where)
+
+
+def _read_image(row: Row, number: int, resize: ResizeSettings) -> Tensor:
+    """The image of a row, uint8 (3, H, W)."""
+    _check_size(row, number, resize, MAX_PIXELS)
+    return decode_image(row.image, f"row {number}, image")

@@ -99,6 +99,7 @@ def test_a_model_that_is_not_there_is_named(run_id: str) -> None:
 def test_commands_unpickle_nothing(
     run_id: str, models: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from pipelines.serving.request import LabelerRow, StudentRow
     from pipelines.serving.server import open_model
 
     registry.register_student(models / "teacher", LOW, registry.Source(run_id))
@@ -107,9 +108,9 @@ def test_commands_unpickle_nothing(
         monkeypatch.setattr(name, lambda *words, **options: pytest.fail("unpickled"))
     image = (images / "a.png").read_bytes()
     student, labeler = (open_model(f"models:/{n}@candidate") for n in (registry.STUDENT, registry.LABELER))
-    assert student.answer({"image": image}, 0)
-    points = [{"x": 1, "y": 2, "class": "dog"}]
-    assert [found["category_id"] for found in labeler.answer({"image": image, "points": points}, 0)] == [7]
+    assert student.answer(StudentRow(image=image), 0)
+    row = LabelerRow.model_validate({"image": image, "points": [{"x": 1, "y": 2, "class": "dog"}]})
+    assert [found["category_id"] for found in labeler.answer(row, 0)] == [7]
 
 
 def test_a_model_that_would_have_to_be_unpickled_is_refused(
