@@ -1,149 +1,136 @@
-"""What pruning rules save of a search's training steps, and how often they lose the best trial.
+"""Optuna's pruners on tune_refiner: share of training steps run, share of searches that lose the best.
 
     python -m benchmarks.pruners [--trainings N] [--trials N] [--orders N] [--kept FILE]
 
-in the project's root after `dvc repro`. Trains N refiners with random settings of `tune_refiner`, none
-stopped, and keeps what each reported in FILE (default `.scratch/pruners.json`; a second call trains only what
-is missing). Each order draws some of them; at every step each rule is asked whether a search that met them in
-this order would have stopped the one at hand. Studies of real searches would not do for this: of the trials
-that were pruned there, the rest is not known.
+Run it in the project's root after `dvc repro`. It trains N refiners with random settings to the end and keeps
+their reports in FILE (default `.scratch/pruners.json`); a second call trains only what is missing. It then
+replays searches that meet these trainings in random orders. Studies of real searches would not do: how a
+pruned trial would have ended is unknown.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.trial import FixedTrial, TrialState
 
 from pipelines.config.params import load_params
 from pipelines.console.progress import Meter
 from pipelines.runner.run_stage import StageContext, exit_code
-from pipelines.search.pruning import PAIRS, OverSteps
-from pipelines.search.study import Values
-from pipelines.search.trial_claims import distributions
+from pipelines.search.refiner_objective import space_of
 from pipelines.stages.report import as_markdown
-from pipelines.stages.tune_refiner import trainings
+from pipelines.stages.tune_refiner import objective
 from wssis.errors import InputError
 from wssis.files import write_json
 
 KEPT = Path(".scratch/pruners.json")
-Training = dict[str, Any]  # values; worth and pairs, by step
+Training = dict[str, Any]  # values; reports: {step: IoU}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of a rule in one order: share of the steps that were run, and whether the best trial was stopped."""
+    """A pruner's result in one order: share of the steps run, and whether the best trial was pruned."""
 
     spent: float
     lost: bool
 
 
-def rules(steps: list[int]) -> dict[str, Callable[[optuna.Study, FrozenTrial], bool]]:
-    """Whether a trial should end after its last report, by rule; `steps` are those that trials report at."""
+class Recorder(FixedTrial):
+    """A trial with given values that keeps its reports and is never pruned."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        super().__init__(values)
+        self.reports: dict[str, float] = {}
+
+    def report(self, value: float, step: int) -> None:
+        """Keep a report."""
+        self.reports[str(step)] = value
+
+
+def pruners(steps: list[int]) -> dict[str, BasePruner]:
+    """The pruners by name; `steps` are those at which trials report."""
     first, last = steps[0], steps[-1]
     half = next(step for step in steps if 2 * step >= last)
-    halving, hyperband = optuna.pruners.SuccessiveHalvingPruner, optuna.pruners.HyperbandPruner
-    pruners: dict[str, optuna.pruners.BasePruner] = {
-        "none": optuna.pruners.NopPruner(),
-        "Hyperband, reduction 2": hyperband(first, last, 2),
-        "Hyperband, reduction 3": hyperband(first, last, 3),
-        f"successive halving from step {first}": halving(first, 2),
-        f"successive halving from step {half}": halving(half, 2),
-        "median, after 2 trials": optuna.pruners.MedianPruner(2),
-        "median, after 5 trials": optuna.pruners.MedianPruner(5),
+    return {
+        "none": NopPruner(),
+        "Hyperband, reduction 2": HyperbandPruner(first, last, 2),
+        "Hyperband, reduction 3": HyperbandPruner(first, last, 3),
+        f"successive halving from step {first}": SuccessiveHalvingPruner(first, 2),
+        f"successive halving from step {half}": SuccessiveHalvingPruner(half, 2),
+        "median, after 2 trials": MedianPruner(2),
+        "median, after 5 trials": MedianPruner(5),
     }
-    found: dict[str, Callable[[optuna.Study, FrozenTrial], bool]] = {
-        name: pruner.prune for name, pruner in pruners.items()
-    }
-    ours = OverSteps()
-    return found | {f"Wilcoxon over objects, p < {ours.p:g}": lambda study, t: bool(ours.reason(study, t))}
 
 
-def replayed(order: list[Training], rule: str, name: str) -> Outcome:
-    """A search that meets trainings in an order. Hyperband sorts trials by `name`, the study's, and place."""
-    steps = sorted(map(int, order[0]["worth"]))
-    stops = rules(steps)[rule]
-    study = optuna.create_study(study_name=name, direction="maximize")
-    spent, stopped = 0, set()
-    for number, training in enumerate(order):
+def replay(order: list[Training], pruner: str, name: str) -> Outcome:
+    """A search over the trainings in this order. Hyperband assigns brackets by the study's `name`."""
+    steps = sorted(map(int, order[0]["reports"]))
+    study = optuna.create_study(study_name=name, direction="maximize", pruner=pruners(steps)[pruner])
+    spent = 0
+    for training in order:
         trial = study.ask()
         for step in steps:
-            trial.report(training["worth"][str(step)], step)
-            trial.set_user_attr(PAIRS.format(step), training["pairs"][str(step)])
-            if step < steps[-1] and stops(study, study.get_trials(deepcopy=False)[number]):
-                stopped.add(number)
+            trial.report(training["reports"][str(step)], step)
+            if step < steps[-1] and trial.should_prune():
                 study.tell(trial, state=TrialState.PRUNED)
                 break
         else:
-            study.tell(trial, training["worth"][str(steps[-1])])
+            study.tell(trial, training["reports"][str(steps[-1])])
         spent += step
-    ends = [training["worth"][str(steps[-1])] for training in order]
-    return Outcome(spent / (steps[-1] * len(order)), int(np.argmax(ends)) in stopped)
+    best = int(np.argmax([training["reports"][str(steps[-1])] for training in order]))
+    return Outcome(spent / (steps[-1] * len(order)), study.trials[best].state == TrialState.PRUNED)
 
 
-def table(known: list[Training], trials: int, orders: int) -> list[tuple[str, ...]]:
+def table(trainings: list[Training], trials: int, orders: int) -> list[tuple[str, ...]]:
     """Rows of mean share of steps and share of orders that lost their best trial, over the same orders."""
-    chance = np.random.default_rng(0)
-    drawn = [[known[n] for n in chance.permutation(len(known))[:trials]] for _ in range(orders)]
-    rows: list[tuple[str, ...]] = [("rule", "steps spent", "best trial lost")]
-    names = rules(sorted(map(int, known[0]["worth"])))
-    with Meter("replay", len(names), "rules") as meter:
-        for rule in names:
-            found = [replayed(order, rule, f"order {place}") for place, order in enumerate(drawn)]
-            spent, lost = np.mean([one.spent for one in found]), np.mean([one.lost for one in found])
-            rows.append((rule, f"{spent:.0%}", f"{lost:.0%}"))
+    rng = np.random.default_rng(0)
+    drawn = [[trainings[n] for n in rng.permutation(len(trainings))[:trials]] for _ in range(orders)]
+    rows: list[tuple[str, ...]] = [("pruner", "steps run", "best trial lost")]
+    names = pruners(sorted(map(int, trainings[0]["reports"])))
+    with Meter("replay", len(names), "pruners") as meter:
+        for pruner in names:
+            outcomes = [replay(order, pruner, f"order {place}") for place, order in enumerate(drawn)]
+            spent, lost = (np.mean([getattr(one, field) for one in outcomes]) for field in ("spent", "lost"))
+            rows.append((pruner, f"{spent:.0%}", f"{lost:.0%}"))
             meter.step()
     return rows
 
 
 def record(count: int, kept: Path) -> list[Training]:
-    """Trainings with random settings, the same for one seed; those in `kept` are not trained again."""
+    """Trainings with random settings, the same for one seed; those in `kept` are not repeated."""
     stage = StageContext("pruners", load_params())
-    made = trainings(stage)
-    search = made.search(count, {})
+    train = objective(stage)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=stage.params.seed))
-    wanted = [dict(study.ask(distributions(search)).params) for _ in range(count)]
+    wanted = [dict(study.ask(dict(space_of(train.section))).params) for _ in range(count)]
     known: list[Training] = json.loads(kept.read_text()) if kept.exists() else []
     if [one["values"] for one in known[:count]] != wanted[: len(known)]:
         raise InputError(
-            "expected trainings with the settings that this project's params lead to, found others",
+            "expected trainings with the settings of this project's params, found others",
             where=kept,
             remedy="Name another file with --kept",
         )
     with Meter("trainings", count, "trainings") as meter:
-        for number, values in enumerate(wanted):
+        for number in range(count):
             if number >= len(known):
-                known.append(trained(made.objective, values))
+                trial = Recorder(wanted[number])
+                train(trial)  # type: ignore[arg-type]
+                known.append({"values": wanted[number], "reports": trial.reports})
                 write_json(kept, known)
             meter.step("", number + 1)
     return known[:count]
 
 
-def trained(objective: Callable[..., float], values: Values) -> Training:
-    """What one training reports; nothing ends it."""
-    worth: dict[str, float] = {}
-    each: dict[str, list[float]] = {}
-
-    def note(step: int, value: float, pairs: Sequence[float] = (), last: bool = False) -> None:
-        worth[str(step)], each[str(step)] = value, list(pairs)
-
-    objective(values, note)
-    return {"values": values, "worth": worth, "pairs": each}
-
-
 def run(count: int, trials: int, orders: int, kept: Path) -> None:
     """Train what is missing and print the table."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    known = record(count, kept)
-    objects = len(next(iter(known[0]["pairs"].values())))
-    print(f"{len(known)} trainings, {objects} held-out objects; {orders} orders of {trials}")
-    print(as_markdown(table(known, trials, orders)))
+    trainings = record(count, kept)
+    print(f"{len(trainings)} trainings, {orders} orders of {trials}")
+    print(as_markdown(table(trainings, trials, orders)))
 
 
 def main(arguments: list[str] | None = None) -> int:

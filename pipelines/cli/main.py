@@ -93,8 +93,10 @@ def tune(options: argparse.Namespace) -> None:
             remedy="For example `wssis tune pseudo --workers 2`, or `wssis tune --dashboard`",
         )
     from pipelines.search.workers import tune
+    from pipelines.stages import tune_pseudo, tune_refiner
 
-    return tune(options.study, options.workers)
+    stage = {"refiner": tune_refiner, "pseudo": tune_pseudo}[options.study]
+    return tune(f"tune_{options.study}", stage.search, options.workers)
 
 
 def compare(options: argparse.Namespace) -> None:

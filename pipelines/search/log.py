@@ -1,120 +1,130 @@
-"""What a search leaves for people: progress, a run in MLflow for each trial, a table and pictures."""
+"""What a search leaves: progress, an MLflow run for each trial, a table for DVC, Optuna's plots."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Any
+
+from optuna import Study
+from optuna.trial import FrozenTrial
 
 from pipelines.console.progress import Meter
 from pipelines.runner.run_stage import StageContext
 from pipelines.runner.training_log import write_csv
-from pipelines.search.charts import draw
 from pipelines.search.storage import open_storage
-from pipelines.search.study import Search, TrialResult, open_study, rows_of, work
-
-if TYPE_CHECKING:
-    from optuna import Study
-
-
-@dataclass(frozen=True)
-class Found:
-    """Outcome of a search: its trials in the order of their slots, and where they are kept."""
-
-    tried: list[TrialResult]
-    study: Study
-
-    def judged(self, best: TrialResult, judge: Callable[[], tuple[bool, float]]) -> tuple[bool, float]:
-        """What `judge` says of the best trial: whether it is kept, and its gain; it is asked once a study."""
-        if best.slot == 0:
-            return False, 0.0
-        name = f"judged {best.slot}"
-        known = self.study.user_attrs.get(name)
-        if known is None:
-            kept, gain = judge()
-            known = [int(kept), gain]
-            self.study.set_user_attr(name, known)
-        return bool(known[0]), float(known[1])
+from pipelines.search.study import PRUNED, Search, finished, is_pruned, run_trials
+from pipelines.tracking.tracker import NullTracker
+from wssis.files import atomic_path
 
 
-def conduct(stage: StageContext, search: Search, plot: Path) -> Found:
-    """Run what is left of a search, and note all of it.
+class TrialLog:
+    """Callback of `study.optimize`: logs each finished trial, also those of other workers, once."""
+
+    def __init__(self, tracker: NullTracker, meter: Meter) -> None:
+        self.tracker, self.meter = tracker, meter
+        self._logged: set[int] = set()
+
+    def __call__(self, study: Study, trial: FrozenTrial | None = None) -> None:
+        """Log the trials that are new."""
+        trials = finished(study)
+        for finished_trial, row in zip(trials, rows(trials), strict=True):
+            if finished_trial.number not in self._logged:
+                self._logged.add(finished_trial.number)
+                self.meter.step(f"best {row['best']:.4f}", len(self._logged))
+                self.tracker.metrics({"tune/worth": row["value"], "tune/best": row["best"]}, row["trial"])
+                self._log_run(finished_trial, row["value"])
+
+    def _log_run(self, trial: FrozenTrial, value: float) -> None:
+        """A run below the stage's; MLflow's state for a pruned one is KILLED."""
+        assert trial.datetime_start is not None
+        assert trial.datetime_complete is not None
+        reason = trial.user_attrs.get(PRUNED, f"by {trial.last_step} steps")
+        self.tracker.child(
+            f"trial {trial.number}",
+            params=trial.params,
+            metrics=[
+                ("worth", value, 0),
+                *(("reported", v, n) for n, v in trial.intermediate_values.items()),
+            ],
+            tags={"wssis.trial": trial.number} | ({"wssis.pruned": reason} if is_pruned(trial) else {}),
+            times=(trial.datetime_start.timestamp(), trial.datetime_complete.timestamp()),
+            status="KILLED" if is_pruned(trial) else "FINISHED",
+        )
+
+
+def run_search(stage: StageContext, search: Search, plot: Path) -> Study:
+    """Run the trials that are left, log them, write the table `plot`.
 
     Raises:
-        InputError: the storage cannot be used.
+        InputError: the storage cannot be opened.
     """
     storage = open_storage(stage.params.optuna.storage)
-    with Notes(stage, search) as notes:
-        tried = work(search, storage, notes.take_in)
-    write_csv(plot, rows_of(tried))
-    costs = costs_of(tried)
-    stage.tracker.metrics({f"tune/{name}": value for name, value in costs.items()})
-    stage.say(
-        f"{len(tried)} trials, {costs['pruned']:.0f} pruned, {costs['reports']:.0%} of their steps run, "
-        f"{costs['trials_an_hour']:.0f} an hour"
-    )
-    study = open_study(search, storage)
+    with Meter(search.name, search.n_trials, "trials") as meter:
+        log = TrialLog(stage.tracker, meter)
+        study = run_trials(search, storage, [log])
+        log(study)  # where nothing was left to run
+    trials = finished(study)
+    write_csv(plot, rows(trials))
+    cost = costs(trials)
+    stage.tracker.metrics({f"tune/{name}": value for name, value in cost.items()})
     stage.tracker.tags({"optuna.study": search.study_name})
+    stage.say(
+        f"{len(trials)} trials, {cost['pruned']:.0f} pruned, {cost['reports']:.0%} of their steps run, "
+        f"{cost['trials_an_hour']:.0f} an hour"
+    )
     if stage.tracker.run_id is not None:
         with tempfile.TemporaryDirectory() as folder:
-            draw(search, tried, Path(folder))
+            draw(study, Path(folder))
             stage.tracker.file(folder, "search")
-    return Found(tried, study)
+    return study
 
 
-def costs_of(tried: Sequence[TrialResult]) -> dict[str, float]:
-    """Pruned trials, the share of all reports that was made, and trials an hour of one worker."""
-    most = max(len(one.steps) for one in tried)
-    seconds = sum((one.ended - one.started).total_seconds() for one in tried)
+def rows(trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
+    """Rows of the table: number, value, best so far, whether pruned, and the parameters."""
+    table: list[dict[str, Any]] = []
+    best = -float("inf")
+    for trial in trials:
+        value = trial.value or 0.0  # without one: a training that diverged before its first report
+        best = max(best, value) if not is_pruned(trial) or not table else best
+        table.append({"trial": trial.number, "value": value, "best": best, "pruned": int(is_pruned(trial))})
+        table[-1] |= trial.params
+    return table
+
+
+def costs(trials: Sequence[FrozenTrial]) -> dict[str, float]:
+    """Number of pruned trials, share of all steps that were run, trials an hour of one worker."""
+    steps = [len(trial.intermediate_values) for trial in trials]
+    seconds = sum(trial.duration.total_seconds() for trial in trials if trial.duration)
     return {
-        "pruned": float(sum(bool(one.pruned) for one in tried)),
-        "reports": sum(len(one.steps) for one in tried) / max(1, most * len(tried)),
-        "trials_an_hour": 3600 * len(tried) / max(seconds, 1e-3),
+        "pruned": float(sum(map(is_pruned, trials))),
+        "reports": sum(steps) / max(1, max(steps) * len(steps)),
+        "trials_an_hour": 3600 * len(trials) / max(seconds, 1e-3),
     }
 
 
-def write_nothing_tried(plot: Path) -> None:
-    """The table of a search without trials, for DVC."""
-    write_csv(plot, [{"trial": 0, "value": 0.0, "best": 0.0, "pruned": 0}])
+def draw(study: Study, folder: Path) -> None:
+    """Write Optuna's plots of a study as PNG files to `folder`; importance needs three trials."""
+    import matplotlib as mpl
 
+    mpl.use("Agg")
+    from matplotlib import pyplot
+    from optuna.visualization import matplotlib as plots
 
-class Notes:
-    """Follows a search; use it in a `with` block and give `take_in` to the search."""
-
-    def __init__(self, stage: StageContext, search: Search) -> None:
-        self.tracker = stage.tracker
-        self.noted: set[int] = set()
-        self.meter = Meter(search.name, search.n_trials, "trials")
-
-    def __enter__(self) -> Notes:
-        self.meter.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.meter.__exit__(kind, error, trace)
-
-    def take_in(self, tried: Sequence[TrialResult]) -> None:
-        """Note the trials that are new, also those of other workers and of before a kill."""
-        for one, row in zip(tried, rows_of(tried), strict=True):
-            if one.slot not in self.noted:
-                self.noted.add(one.slot)
-                self.meter.step(f"best {row['best']:.4f}", len(self.noted))
-                self.tracker.metrics({"tune/worth": row["value"], "tune/best": row["best"]}, one.slot)
-                self._note(one)
-
-    def _note(self, one: TrialResult) -> None:
-        """A trial as a run below the stage's; a pruned one counts as killed there."""
-        tags = {"wssis.trial": one.slot, "optuna.trial_number": one.number}
-        self.tracker.child(
-            f"trial {one.slot}",
-            params=one.values,
-            metrics=[("worth", one.worth, 0), *(("reported", value, n) for n, value in one.steps.items())],
-            tags={**tags, "wssis.pruned": one.pruned} if one.pruned else tags,
-            times=(one.started.timestamp(), one.ended.timestamp()),
-            status="KILLED" if one.pruned else "FINISHED",
-        )
+    kinds: dict[str, Any] = {
+        "history": plots.plot_optimization_history,
+        "slice": plots.plot_slice,
+        "parallel": plots.plot_parallel_coordinate,
+        "reported": plots.plot_intermediate_values,
+    }
+    if len(finished(study)) > 2:
+        kinds["importance"] = plots.plot_param_importances
+    for name, plot in kinds.items():
+        with warnings.catch_warnings(), atomic_path(folder / f"{name}.png") as path:
+            warnings.simplefilter("ignore")
+            axes = plot(study)  # one, or an array of them
+            figure = getattr(axes, "flat", [axes])[0].figure
+            figure.savefig(path, dpi=90, bbox_inches="tight", metadata={"Software": None})
+            pyplot.close(figure)

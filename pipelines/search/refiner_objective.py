@@ -1,4 +1,4 @@
-"""What tune_refiner searches: settings of short trainings, judged on held-out strong images."""
+"""The search of tune_refiner: settings of short trainings, scored on held-out strong images."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from optuna import Trial, TrialPruned
+from optuna.distributions import IntDistribution
+from optuna.pruners import HyperbandPruner
+from optuna.samplers import TPESampler
 from torch import Tensor, nn
 
 from pipelines.config.schema import Refiner
 from pipelines.inference.label_dataset import beats_chance, each_image
 from pipelines.inference.load_models import load_solov2
-from pipelines.search.pruning import OverSteps
-from pipelines.search.study import Pruned, Range, Report, Search, Values
+from pipelines.search.space import Space, Values, floats, suggest
+from pipelines.search.study import DEFAULTS, PRUNED, STARTUP_TRIALS, Search, should_prune
 from wssis.data.coco import CocoData
 from wssis.instances import Instances
 from wssis.ops.masks import mask_iou
@@ -25,26 +29,25 @@ from wssis.settings import PseudoRules
 from wssis.training.refiner import train_refiner
 from wssis.training.trainer import NonFiniteLoss
 
-LOOKS = (0.25, 0.5, 0.75, 1.0)  # shares of a training at which held-out masks are compared
-PAIRS = 1000  # held-out objects up to which each is a pair; beyond, each image is one
-AGAIN = 2  # further seeds with which the best settings must beat the defaults
+REPORT_AT = (0.25, 0.5, 0.75, 1.0)  # shares of a training at which a trial reports
+OTHER_SEEDS = 2  # with which the best settings must beat the defaults again
 REFINED = PseudoRules(refined_weight=1.0)  # the refined mask alone; the rough one where it is empty
 
 
 @dataclass
-class Trainings:
-    """Short trainings of refiners, and the IoU of what they make of the teacher's masks of held-out objects.
+class RefinerObjective:
+    """Mean IoU of refined masks of held-out objects after a short training.
 
-    The teacher answers once; what a trial costs is its own training.
+    The teacher predicts the rough masks once; a trial costs its own training.
 
     Attributes:
         section: the defaults.
-        steps: of a training.
-        seed: of trainings and proposals.
+        steps: length of a training.
+        seed: seed of trainings and of the sampler.
         teacher: folder of the final teacher.
-        strong, roughs: what is learnt from, see `train_refiner`.
-        holdout: what the masks are judged on.
-        device: where networks lie.
+        strong, roughs: training data, see `train_refiner`.
+        holdout: the images that score a training.
+        device: where the networks are.
     """
 
     section: Refiner
@@ -56,18 +59,44 @@ class Trainings:
     holdout: CocoData
     device: str
 
+    def __call__(self, trial: Trial) -> float:
+        """Mean IoU after the training, reported on the way."""
+        values = suggest(trial, space_of(self.section))
+        iou = 0.0
+
+        def report(share: float, model: nn.Module) -> None:
+            nonlocal iou
+            iou, step = float(torch.cat(self.ious(model)).mean()), round(share * self.steps)
+            trial.report(iou, step)
+            if share < 1 and should_prune(trial):
+                trial.set_user_attr(PRUNED, f"by Hyperband at step {step}")
+                raise TrialPruned
+
+        try:
+            self.train(values, self.seed, report)
+        except NonFiniteLoss as error:
+            if DEFAULTS in trial.user_attrs:
+                raise
+            trial.set_user_attr(PRUNED, str(error))
+            raise TrialPruned from error
+        return iou
+
     def search(self, n_trials: int, deps: dict[str, str]) -> Search:
-        """The search; `deps` are digests of what else a trial hangs on."""
+        """The search; `deps` are digests of the stage's inputs.
+
+        TPE, since it learns from pruned trials, which Optuna's Gaussian process passes over.
+        """
+        first = max(1, round(REPORT_AT[0] * self.steps))
         return Search(
             name="tune_refiner",
+            objective=self,
             space=space_of(self.section),
             defaults=values_of(self.section),
-            objective=self.objective,
             n_trials=n_trials,
+            sampler=lambda seed: TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS),
+            pruner=HyperbandPruner(min_resource=first, max_resource=self.steps, reduction_factor=2),
             seed=self.seed,
-            pruning=OverSteps(),
             identity={"refiner": self.section.model_dump(mode="json"), "steps": self.steps, "deps": deps},
-            exact=False,
         )
 
     @cached_property
@@ -81,30 +110,11 @@ class Trainings:
             if record.objects
         ]
 
-    def objective(self, values: Values, report: Report) -> float:
-        """Mean IoU after a short training with `values`, reported on the way."""
-        worth = 0.0
-
-        def look(share: float, model: nn.Module) -> None:
-            nonlocal worth
-            each = self.ious(model)
-            worth = float(torch.cat(each).mean())
-            pairs = torch.cat(each) if sum(map(len, each)) <= PAIRS else torch.stack([e.mean() for e in each])
-            report(round(share * self.steps), worth, pairs.tolist(), last=share == LOOKS[-1])
-
-        try:
-            self.train(values, self.seed, look)
-        except NonFiniteLoss as error:
-            if values == values_of(self.section):
-                raise
-            raise Pruned(str(error)) from error
-        return worth
-
     def train(
-        self, values: Values, seed: int, look: Callable[[float, nn.Module], None] | None = None
+        self, values: Values, seed: int, report: Callable[[float, nn.Module], None] | None = None
     ) -> nn.Module:
-        """A refiner with `values` after the short training; `look` is shown it at `LOOKS`."""
-        section = applied(self.section, values)
+        """A refiner after the short training with `values`; `report` gets it at `REPORT_AT`."""
+        section = with_values(self.section, values)
         warmup = round(section.train.warmup * self.steps / section.train.iterations)
         return train_refiner(
             self.strong,
@@ -116,8 +126,8 @@ class Trainings:
             device=self.device,
             dice_share=section.dice_share,
             augment=section.augment,
-            snapshots=LOOKS if look else (),
-            on_snapshot=look,
+            snapshots=REPORT_AT if report else (),
+            on_snapshot=report,
         )
 
     def ious(self, model: nn.Module) -> list[Tensor]:
@@ -132,21 +142,21 @@ class Trainings:
             found.append(mask_iou(decided.get_masks(), truth.get_masks()))
         return found
 
-    def beat_the_defaults(self, values: Values) -> tuple[bool, float]:
-        """Whether `values` beat the defaults with other seeds, too, and by how much.
+    def beats_defaults(self, values: Values) -> tuple[bool, float]:
+        """Whether `values` beat the defaults with other seeds, and by how much IoU.
 
-        The best of many trials is the luckiest as well: its own worth says too much.
+        The best of many trials is also the luckiest, so its own value proves little.
         """
-        rises = []
-        for seed in range(self.seed + 1, self.seed + 1 + AGAIN):
-            ours, theirs = (self.ious(self.train(tried, seed)) for tried in (values, values_of(self.section)))
-            rises.append([one - other for one, other in zip(ours, theirs, strict=True)])
-        by_image = [torch.stack(rise).mean(0) for rise in zip(*rises, strict=True)]
+        gains = []
+        for seed in range(self.seed + 1, self.seed + 1 + OTHER_SEEDS):
+            ours, theirs = (self.ious(self.train(v, seed)) for v in (values, values_of(self.section)))
+            gains.append([one - other for one, other in zip(ours, theirs, strict=True)])
+        by_image = [torch.stack(gain).mean(0) for gain in zip(*gains, strict=True)]
         return beats_chance(by_image), float(torch.cat(by_image).mean())
 
 
 def values_of(section: Refiner) -> Values:
-    """What is searched, as the section has it."""
+    """The searched settings of a section."""
     return {
         "scale": section.model.scale,
         "sigma": section.model.sigma,
@@ -157,22 +167,22 @@ def values_of(section: Refiner) -> Values:
     }
 
 
-def space_of(section: Refiner) -> dict[str, Range]:
-    """Bounds round the section's own values, so that they suit any preset."""
-    now, step = values_of(section), max(1, section.model.width // 4)
-    bounds = {
-        "scale": Range(max(1.2, 0.7 * now["scale"]), 1.5 * now["scale"]),
-        "sigma": Range(now["sigma"] / 2, now["sigma"] * 2, log=True),
-        "dice_share": Range(0.0, 1.0),
-        "width": Range(now["width"] - 2 * step, now["width"] + 4 * step, step=step),
-        "learning_rate": Range(now["learning_rate"] / 4, now["learning_rate"] * 4, log=True),
-        "augment": Range(0.0, 2.0),
+def space_of(section: Refiner) -> Space:
+    """Bounds around the section's own values, so that they suit every preset."""
+    scale, sigma, rate = section.model.scale, section.model.sigma, section.train.learning_rate
+    width, step = section.model.width, max(1, section.model.width // 4)
+    return {
+        "scale": floats(max(1.2, 0.7 * scale), 1.5 * scale, scale),
+        "sigma": floats(sigma / 2, sigma * 2, sigma, log=True),
+        "dice_share": floats(0.0, 1.0, section.dice_share),
+        "width": IntDistribution(width - 2 * step, width + 4 * step, step=step),
+        "learning_rate": floats(rate / 4, rate * 4, rate, log=True),
+        "augment": floats(0.0, 2.0, section.augment),
     }
-    return {name: bound.with_default(now[name]) for name, bound in bounds.items()}
 
 
-def applied(section: Refiner, values: Values) -> Refiner:
-    """The section with searched values; the training's range of scales moves with the scale."""
+def with_values(section: Refiner, values: Values) -> Refiner:
+    """The section with searched values; `scale_range` of the training's crops moves with the scale."""
     if values == values_of(section):
         return section
     factor = values["scale"] / section.model.scale

@@ -1,4 +1,4 @@
-"""What tune_pseudo searches: rules for pseudo-labels, judged on held-out strong images."""
+"""The search of tune_pseudo: pseudo-label rules, scored on held-out strong images."""
 
 from __future__ import annotations
 
@@ -7,77 +7,97 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 import torch
+from optuna import Trial
+from optuna.distributions import CategoricalDistribution
+from optuna.pruners import WilcoxonPruner
+from optuna.samplers import GPSampler
 from torch import Tensor
 
 from pipelines.inference.label_dataset import label_utility
-from pipelines.search.pruning import OverImages
-from pipelines.search.study import Choice, Range, Report, Search, Values
+from pipelines.search.space import Space, floats, suggest
+from pipelines.search.study import PRUNED, STARTUP_TRIALS, Search, should_prune
 from wssis.instances import Instances
 from wssis.pseudo_labels.proposals import Proposals
 from wssis.pseudo_labels.rules import decide
 from wssis.settings import PseudoRules
 
+P_THRESHOLD = 0.1  # a trial ends if its images are worse than the best trial's with this p-value
+
 
 @dataclass
-class Rules:
-    """Worth of rules on the held-out images: the networks have answered, a trial is arithmetic.
+class RulesObjective:
+    """Mean label utility of rules on the held-out images. The networks run once; a trial is arithmetic.
 
     Attributes:
-        defaults: rules of params.
-        ask: for the answers of teacher and refiner, beside the truth, of each held-out image with objects.
-        seed: of the images' order and of proposals.
+        defaults: the rules in params.
+        propose: runs teacher and refiner; returns proposals and truth of each held-out image with objects.
+        seed: seed of the images' order and of the sampler.
     """
 
     defaults: PseudoRules
-    ask: Callable[[], list[tuple[Proposals, Instances]]]
+    propose: Callable[[], list[tuple[Proposals, Instances]]]
     seed: int
 
+    def __call__(self, trial: Trial) -> float:
+        """Mean utility of a label. A report is an image's share of it: the mean of all reports is the value.
+
+        A pruned trial returns the mean of its reports. Raising `TrialPruned` would hide it from the sampler,
+        which would propose it again.
+        """
+        rules = replace(self.defaults, **suggest(trial, self.space))
+        objects = sum(len(proposals.points) for proposals, _ in self.images)
+        shares: list[float] = []
+        for step, (proposals, truth) in enumerate(self.images):
+            utility = float(label_utility(decide(proposals, rules), truth).sum())
+            shares.append(utility * len(self.images) / objects)
+            trial.report(shares[-1], step)
+            if len(shares) < len(self.images) and should_prune(trial):
+                reason = f"worse than the best trial after {len(shares)} of {len(self.images)} images"
+                trial.set_user_attr(PRUNED, f"{reason} (Wilcoxon, p < {P_THRESHOLD})")
+                break
+        return sum(shares) / max(1, len(shares))
+
     @cached_property
-    def answers(self) -> list[tuple[Proposals, Instances]]:
-        """What `ask` gives, in a random order: the first images decide what is pruned."""
-        found = self.ask()
-        order = torch.randperm(len(found), generator=torch.Generator().manual_seed(self.seed))
-        return [found[i] for i in order.tolist()]
+    def images(self) -> list[tuple[Proposals, Instances]]:
+        """Proposals and truth by image, shuffled: the first images decide what is pruned."""
+        images = self.propose()
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.seed))
+        return [images[i] for i in order.tolist()]
+
+    @property
+    def space(self) -> Space:
+        """Bounds, widened to include the defaults."""
+        rules = self.defaults
+        low, high = max(1.0, rules.ignore_radius / 3), rules.ignore_radius * 3
+        return {
+            "mask_threshold": floats(0.3, 0.7, rules.mask_threshold),
+            "refined_weight": floats(0.0, 1.0, rules.refined_weight),
+            "min_confidence": floats(0.0, 0.6, rules.min_confidence),
+            "own_point": floats(0.0, 2.0, rules.own_point),
+            "agreement": floats(0.0, 2.0, rules.agreement),
+            "ignore_radius": floats(low, high, rules.ignore_radius, log=True),
+            "exclusive": CategoricalDistribution((False, True)),
+        }
 
     def search(self, n_trials: int, deps: dict[str, str]) -> Search:
-        """The search; `deps` are digests of what else a trial hangs on."""
-        space = space_of(self.defaults)
+        """The search; `deps` are digests of the stage's inputs."""
         return Search(
             name="tune_pseudo",
-            space=space,
-            defaults={name: getattr(self.defaults, name) for name in space},
-            objective=self.objective,
+            objective=self,
+            space=self.space,
+            defaults={name: getattr(self.defaults, name) for name in self.space},
             n_trials=n_trials,
+            sampler=lambda seed: GPSampler(
+                seed=seed,
+                n_startup_trials=STARTUP_TRIALS,
+                deterministic_objective=True,
+                warn_independent_sampling=False,
+            ),
+            pruner=WilcoxonPruner(p_threshold=P_THRESHOLD),
             seed=self.seed,
-            pruning=OverImages(),
             identity={"pseudo": asdict(self.defaults), "deps": deps},
         )
 
-    def worths(self, rules: PseudoRules) -> list[Tensor]:
-        """Worth (n,) of the labels of the objects of each held-out image."""
-        return [label_utility(decide(given, rules), truth) for given, truth in self.answers]
-
-    def objective(self, values: Values, report: Report) -> float:
-        """Mean worth of a label. Each image's share is reported; their mean is the mean worth."""
-        rules, last = replace(self.defaults, **values), len(self.answers) - 1
-        objects = sum(len(given.points) for given, _ in self.answers)
-        shares = []
-        for step, (given, truth) in enumerate(self.answers):
-            whole = float(label_utility(decide(given, rules), truth).sum())
-            shares.append(whole * len(self.answers) / objects)
-            report(step, shares[-1], last=step == last)
-        return sum(shares) / max(1, len(shares))
-
-
-def space_of(rules: PseudoRules) -> dict[str, Range | Choice]:
-    """What is searched; bounds are widened where the defaults lie outside."""
-    bounds = {
-        "mask_threshold": Range(0.3, 0.7),
-        "refined_weight": Range(0.0, 1.0),
-        "min_confidence": Range(0.0, 0.6),
-        "own_point": Range(0.0, 2.0),
-        "agreement": Range(0.0, 2.0),
-        "ignore_radius": Range(max(1.0, rules.ignore_radius / 3), rules.ignore_radius * 3, log=True),
-    }
-    widened = {name: bound.with_default(getattr(rules, name)) for name, bound in bounds.items()}
-    return {**widened, "exclusive": Choice((False, True))}
+    def utilities(self, rules: PseudoRules) -> list[Tensor]:
+        """Utility (n,) of the labels of the objects of each held-out image."""
+        return [label_utility(decide(proposals, rules), truth) for proposals, truth in self.images]

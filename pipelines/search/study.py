@@ -1,225 +1,180 @@
-"""Searches with Optuna that workers share, that go on after a kill, and that one seed repeats.
+"""Run a search as an Optuna study that workers share and that resumes after a kill.
 
-A search has `n_trials` slots; slot 0 is the defaults, the values of another are proposed from what is known
-when it is taken (`tuning_claims`). A study is named after all that a trial's worth hangs on, so that the
-trials of other data, checkpoints, code or bounds are never taken for one's own.
+Trial 0 is the defaults. The study's name contains a digest of everything that a trial's value depends on, so
+changed bounds, data, checkpoints or code start a new study.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
-if TYPE_CHECKING:
-    from optuna import Study
-    from optuna.storages import BaseStorage
-    from optuna.trial import FrozenTrial
+import optuna
+import psutil
+from optuna import Study, Trial
+from optuna.distributions import distribution_to_json
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage, RetryHeartbeatStaleTrialCallback
+from optuna.study import MaxTrialsCallback
+from optuna.trial import FrozenTrial, TrialState
 
-    from pipelines.search.pruning import OverImages, OverSteps
+from pipelines.provenance import process_id, still_runs
+from pipelines.search.space import Space, Values
+from pipelines.search.storage import DEFAULTS, retry
 
-Values = dict[str, Any]  # name: float, int or bool
-POLL_S = 0.5
+PRUNED = "pruned"  # user attribute of a trial that ended early with an estimate: the reason
+STARTUP_TRIALS = 6  # random trials before the sampler's model; fewer than Optuna's 10, as searches are short
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
-
-@dataclass(frozen=True)
-class Range:
-    """Numbers from `low` to `high`; logarithmic with `log`, whole ones `step` apart with `step`."""
-
-    low: float
-    high: float
-    log: bool = False
-    step: int = 0
-
-    def with_default(self, value: float) -> Range:
-        """The range, widened to hold a default that lies outside."""
-        return replace(self, low=min(self.low, value), high=max(self.high, value))
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of some values."""
-
-    options: tuple[Any, ...]
-
-
-class Pruned(Exception):
-    """Ends a trial that is not worth going on with; says why."""
-
-
-class Report(Protocol):
-    """Tells the study of a value on the way to the objective's; raises `Pruned` where that is enough."""
-
-    def __call__(self, step: int, value: float, pairs: Sequence[float] = (), last: bool = False) -> None:
-        """Note `value` at `step`, and the values of what every trial looks at in one order.
-
-        Nothing is pruned at the `last` step, where nothing would be saved.
-        """
+Callback = Callable[[Study, FrozenTrial], None]
 
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched.
+    """A search.
 
     Attributes:
-        name: of the stage.
-        space: searched values by name; the defaults lie inside.
-        defaults: the values of slot 0, which is never pruned.
-        objective: worth of values, more is better; it reports on its way.
-        n_trials: slots, the defaults included.
-        seed: of the proposals.
-        pruning: when a trial is stopped.
-        identity: what else a trial's worth hangs on, as plain values.
-        exact: the objective has no noise.
+        name: name of the stage.
+        objective: value of a trial; higher is better.
+        space: bounds; the defaults lie inside.
+        defaults: values of trial 0, which is never pruned.
+        n_trials: number of trials that finish, the defaults included.
+        sampler: makes the study's sampler from a seed.
+        pruner: the study's pruner.
+        seed: seed of the sampler.
+        identity: whatever else a trial's value depends on, as plain values.
     """
 
     name: str
-    space: Mapping[str, Range | Choice]
+    objective: Callable[[Trial], float]
+    space: Space
     defaults: Values
-    objective: Callable[[Values, Report], float]
     n_trials: int
+    sampler: Callable[[int | None], BaseSampler]
+    pruner: BasePruner
     seed: int
-    pruning: OverImages | OverSteps
     identity: Mapping[str, Any]
-    exact: bool = True
 
     @property
     def study_name(self) -> str:
-        """The stage, and a fingerprint of everything but the number of trials."""
-        whole = [
-            {name: asdict(bounds) for name, bounds in self.space.items()},
-            *(self.defaults, self.seed, repr(self.pruning), dict(self.identity)),
-        ]
-        text = json.dumps(whole, sort_keys=True, default=str)
+        """The stage's name and a digest of everything except the number of trials."""
+        space = {name: distribution_to_json(bounds) for name, bounds in self.space.items()}
+        parts = [space, self.defaults, self.seed, type(self.pruner).__name__, dict(self.identity)]
+        text = json.dumps(parts, sort_keys=True, default=str)
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-@dataclass(frozen=True)
-class TrialResult:
-    """A trial that is over.
+def open_study(search: Search, storage: BaseStorage, seeded: bool = True) -> Study:
+    """Create or load a search's study; queue its defaults, and the trials that a kill interrupted.
 
-    Attributes:
-        slot: its place in the search; 0 is the defaults.
-        number: in the study, where trials whose process died have numbers, too.
-        values: what was tried.
-        worth: of the values; where the trial was pruned, what it would have come to.
-        pruned: why it was stopped; empty: it was not.
-        steps: reported values.
-        started, ended: local times.
+    Args:
+        search: see `Search`.
+        storage: see `open_storage`.
+        seeded: seed the sampler. Workers that start together are not seeded: all would propose the same.
     """
-
-    slot: int
-    number: int
-    values: Values
-    worth: float
-    pruned: str
-    steps: dict[int, float]
-    started: datetime
-    ended: datetime
-
-
-def open_study(search: Search, storage: BaseStorage) -> Study:
-    """The study of a search, made where there is none."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     study = optuna.create_study(
         storage=storage,
         study_name=search.study_name,
         direction="maximize",
-        sampler=optuna.samplers.RandomSampler(0),  # never asked: values come from `tuning_claims`
-        pruner=optuna.pruners.NopPruner(),
+        pruner=search.pruner,
         load_if_exists=True,
     )
-    if not study.user_attrs:
+    retry_interrupted(study)
+    trials = len(study.get_trials(deepcopy=False))
+    if not trials:
         for name, value in search.identity.items():
             study.set_user_attr(name, value)
+        study.enqueue_trial(search.defaults, user_attrs={DEFAULTS: True})
+    # A resumed search with the same seed would propose its first random trials again.
+    study.sampler = search.sampler(search.seed + trials if seeded else None)
     return study
 
 
-def work(
-    search: Search,
-    storage: BaseStorage,
-    on_trial: Callable[[list[TrialResult]], None] = lambda tried: None,
-    stop: Callable[[], bool] = lambda: False,
-) -> list[TrialResult]:
-    """Run trials until every slot is done, by whoever.
+def retry_interrupted(study: Study) -> None:
+    """Queue interrupted trials again with their values.
 
-    Args:
-        search: see `Search`.
-        storage: where the study is kept, see `tuning_storage`.
-        on_trial: told of all trials that are over, after each of this process and while others are awaited.
-        stop: asked before each trial; true leaves the rest undone.
-
-    Returns:
-        All trials that are over, in the order of their slots.
+    A journal file has no heartbeat: trials of processes that are gone from this machine are failed here. On
+    a database the heartbeat does the same for other machines, see `open_storage`.
     """
-    from pipelines.search.trial_claims import Claims
-
-    study = open_study(search, storage)
-    claims = Claims(search, study, storage)
-    while not stop():
-        trial = claims.take()
-        if trial is not None:
-            claims.run(trial)
-        tried = finished(study, search.n_trials)
-        on_trial(tried)
-        if len(tried) == search.n_trials:
-            break
-        if trial is None:
-            time.sleep(POLL_S)  # others run the rest; if one dies, its trial is taken over
-    return finished(study, search.n_trials)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if not still_runs(trial.user_attrs):
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+    trials = study.get_trials()
+    retried = {number for t in trials for number in RetryHeartbeatStaleTrialCallback.retry_history(t)}
+    for trial in trials:
+        if trial.state == TrialState.FAIL and trial.number not in retried:
+            retry(study, trial)
 
 
-def finished(study: Study, n_trials: int) -> list[TrialResult]:
-    """Trials of the first `n_trials` slots that are over, in the order of their slots."""
-    from optuna.trial import TrialState
+def run_trials(
+    search: Search, storage: BaseStorage, callbacks: Sequence[Callback] = (), seeded: bool = True
+) -> Study:
+    """Run trials until `n_trials` have finished, by any worker; arguments as in `open_study`.
 
-    found: dict[int, TrialResult] = {}
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)):
-        tried = as_tried(trial)
-        if tried is not None and tried.slot < n_trials:
-            found.setdefault(tried.slot, tried)
-    return [found[slot] for slot in sorted(found)]
+    Several workers together may finish a few more than that.
+    """
+    study = open_study(search, storage, seeded)
+    me = process_id(psutil.Process())
 
+    def objective(trial: Trial) -> float:
+        for name, value in me.items():
+            trial.set_user_attr(name, value)
+        return search.objective(trial)
 
-def as_tried(trial: FrozenTrial) -> TrialResult | None:
-    """A trial that is over, as plain values; None for one that this module has not made."""
-    from pipelines.search.trial_claims import PRUNED, SLOT
-
-    if SLOT not in trial.user_attrs or trial.value is None:
-        return None
-    assert trial.datetime_start is not None
-    assert trial.datetime_complete is not None
-    return TrialResult(
-        int(trial.user_attrs[SLOT]),
-        trial.number,
-        dict(trial.params),
-        float(trial.value),
-        str(trial.user_attrs.get(PRUNED, "")),
-        dict(trial.intermediate_values),
-        trial.datetime_start,
-        trial.datetime_complete,
-    )
+    if len(finished(study)) < search.n_trials:
+        limit = MaxTrialsCallback(search.n_trials, FINISHED)
+        study.optimize(objective, callbacks=[*callbacks, limit])
+    if not any(map(is_default, finished(study))):  # still running elsewhere, or lost with another machine
+        study.enqueue_trial(search.defaults, user_attrs={DEFAULTS: True})
+        while not any(map(is_default, finished(study))):
+            study.optimize(objective, n_trials=1, callbacks=callbacks)
+    return study
 
 
-def best_of(tried: Sequence[TrialResult]) -> TrialResult:
-    """The most worthy trial that was not pruned; of equal ones the first, so that the defaults win a tie."""
-    return max((one for one in tried if not one.pruned), key=lambda one: (one.worth, -one.slot))
+def should_prune(trial: Trial) -> bool:
+    """Whether the pruner ends a trial; never the defaults, which all others are compared with."""
+    return DEFAULTS not in trial.user_attrs and trial.should_prune()
 
 
-def rows_of(tried: Sequence[TrialResult]) -> list[dict[str, Any]]:
-    """A table of the trials: slot, worth, best so far, whether pruned, and the values."""
-    rows: list[dict[str, Any]] = []
-    best = -float("inf")
-    for one in tried:
-        best = max(best, one.worth) if not one.pruned or not rows else best
-        rows.append({"trial": one.slot, "value": one.worth, "best": best, "pruned": int(bool(one.pruned))})
-        rows[-1] |= one.values
-    return rows
+def finished(study: Study) -> list[FrozenTrial]:
+    """All complete and pruned trials by number."""
+    return study.get_trials(deepcopy=False, states=FINISHED)
+
+
+def is_default(trial: FrozenTrial) -> bool:
+    """Whether a trial has the defaults as values."""
+    return DEFAULTS in trial.user_attrs
+
+
+def is_pruned(trial: FrozenTrial) -> bool:
+    """Whether a trial ended early."""
+    return trial.state == TrialState.PRUNED or PRUNED in trial.user_attrs
+
+
+def default_value(study: Study) -> float:
+    """Value of the defaults."""
+    return next(trial.value or 0.0 for trial in finished(study) if is_default(trial))
+
+
+def best_trial(study: Study) -> FrozenTrial:
+    """The best trial that was not pruned; the defaults win a tie."""
+    complete = [trial for trial in finished(study) if not is_pruned(trial)]
+    return max(complete, key=lambda trial: (trial.value, is_default(trial)))
+
+
+def judge_once(
+    study: Study, best: FrozenTrial, judge: Callable[[], tuple[bool, float]]
+) -> tuple[bool, float]:
+    """Whether the best trial is kept, and its gain; `judge` decides once, the study remembers it."""
+    if is_default(best):
+        return False, 0.0
+    name = f"judged {best.number}"
+    if name not in study.user_attrs:
+        kept, gain = judge()
+        study.set_user_attr(name, [int(kept), gain])
+    kept, gain = study.user_attrs[name]
+    return bool(kept), float(gain)

@@ -1,4 +1,4 @@
-"""tune_pseudo: rules for pseudo-labels that serve held-out strong images best."""
+"""tune_pseudo: search the rules for pseudo-labels on held-out strong images."""
 
 from __future__ import annotations
 
@@ -10,58 +10,68 @@ from pipelines import paths
 from pipelines.config.params import write_yaml
 from pipelines.provenance import dep_digests
 from pipelines.runner.run_stage import StageContext, run
-from pipelines.search.log import conduct, write_nothing_tried
-from pipelines.search.study import Search, best_of
+from pipelines.runner.training_log import write_csv
+from wssis.settings import PseudoRules
 
 if TYPE_CHECKING:
-    from pipelines.search.rules_objective import Rules
+    from pipelines.search.rules_objective import RulesObjective
+    from pipelines.search.study import Search
     from wssis.instances import Instances
     from wssis.pseudo_labels.proposals import Proposals
 
 
-def rules(stage: StageContext) -> Rules:
-    """What trials try; teacher and refiner are asked about the held-out images once."""
-    from pipelines.inference.label_dataset import (
-        proposals,  # torch, for which a stage without trials need not wait
-    )
+def objective(stage: StageContext) -> RulesObjective:
+    """The objective, which runs teacher and refiner when it is first called."""
+    from pipelines.inference.label_dataset import proposals  # torch; not needed without trials
     from pipelines.inference.load_models import load_labeler
-    from pipelines.search.rules_objective import Rules
+    from pipelines.search.rules_objective import RulesObjective
 
     params, holdout = stage.params, stage.load(paths.HOLDOUT)
 
-    def ask() -> list[tuple[Proposals, Instances]]:
+    def propose() -> list[tuple[Proposals, Instances]]:
         labeler, _ = load_labeler(paths.TEACHER, paths.REFINER, params.pseudo, stage.device)
         return [(given, r.instances()) for r, given in proposals(labeler, holdout, "holdout") if r.objects]
 
-    return Rules(params.pseudo, ask, params.seed)
+    return RulesObjective(params.pseudo, propose, params.seed)
 
 
 def search(stage: StageContext) -> Search:
-    """What `wssis tune` searches with several workers."""
-    return rules(stage).search(stage.params.tune_pseudo.n_trials, dep_digests("tune_pseudo"))
+    """What the workers of `wssis tune pseudo` search."""
+    return objective(stage).search(stage.params.tune_pseudo.n_trials, dep_digests("tune_pseudo"))
+
+
+def best_rules(stage: StageContext) -> PseudoRules:
+    """The best rules of a search if they beat those in params by more than chance; else those in params."""
+    from pipelines.inference.label_dataset import beats_chance
+    from pipelines.search.log import run_search
+    from pipelines.search.space import rounded
+    from pipelines.search.study import best_trial, default_value, is_default
+
+    rules, scored = stage.params.pseudo, objective(stage)
+    found = scored.search(stage.params.tune_pseudo.n_trials, dep_digests("tune_pseudo"))
+    study = run_search(stage, found, paths.PLOT_TUNE_PSEUDO)
+    best = best_trial(study)
+    better = rules if is_default(best) else replace(rules, **rounded(best.params))
+    pairs = zip(scored.utilities(better), scored.utilities(rules), strict=True)
+    kept = beats_chance([ours - theirs for ours, theirs in pairs])
+    value = best.value or 0.0
+    gain = value - default_value(study)
+    stage.tracker.metrics({"tune/gain": gain, "tune/kept": float(kept)})
+    outcome = "kept" if kept else "within chance: the rules in params stay"
+    stage.say(f"label utility {value:.4f}, {gain:+.4f} to the rules in params; {outcome}")
+    return better if kept else rules
 
 
 def tune_pseudo(stage: StageContext) -> None:
-    """Search, and keep what was found if it beats the rules of params by more than chance."""
-    chosen, n_trials = stage.params.pseudo, stage.params.tune_pseudo.n_trials
-    if n_trials:
-        from pipelines.inference.label_dataset import beats_chance
-
-        tried = rules(stage)
-        found = conduct(stage, tried.search(n_trials, dep_digests("tune_pseudo")), paths.PLOT_TUNE_PSEUDO)
-        best = best_of(found.tried)
-        gain, better = best.worth - found.tried[0].worth, replace(chosen, **best.values)
-        pairs = zip(tried.worths(better), tried.worths(chosen), strict=True)
-        kept = beats_chance([ours - theirs for ours, theirs in pairs])
-        chosen = better if kept else chosen
-        stage.tracker.metrics({"tune/gain": gain, "tune/kept": float(kept)})
-        outcome = "kept" if kept else "within chance: the rules in params stay"
-        stage.say(f"worth of a label {best.worth:.4f}, {gain:+.4f} to the rules in params; {outcome}")
+    """Write the rules in force with `use_tuned`."""
+    if stage.params.tune_pseudo.n_trials:
+        rules = best_rules(stage)
     else:
-        write_nothing_tried(paths.PLOT_TUNE_PSEUDO)
+        rules = stage.params.pseudo
+        write_csv(paths.PLOT_TUNE_PSEUDO, [{"trial": 0, "value": 0.0, "best": 0.0, "pruned": 0}])
     write_yaml(
         paths.TUNED_PSEUDO,
-        {"pseudo": asdict(chosen)},
+        {"pseudo": asdict(rules)},
         "Written by the stage tune_pseudo; in force with tune_pseudo.use_tuned.",
     )
 

@@ -1,4 +1,4 @@
-"""tune_refiner: settings of the refiner that serve held-out strong images best, from short trainings."""
+"""tune_refiner: search settings of the refiner with short trainings, scored on held-out strong images."""
 
 from __future__ import annotations
 
@@ -7,28 +7,26 @@ from typing import TYPE_CHECKING
 
 from pipelines import paths
 from pipelines.config.params import write_yaml
+from pipelines.config.schema import Refiner
 from pipelines.provenance import dep_digests
 from pipelines.runner.run_stage import StageContext, run, with_objects
-from pipelines.search.log import conduct, write_nothing_tried
-from pipelines.search.study import Search, best_of
+from pipelines.runner.training_log import write_csv
 
 if TYPE_CHECKING:
-    from pipelines.search.refiner_objective import Trainings
+    from pipelines.search.refiner_objective import RefinerObjective
+    from pipelines.search.study import Search
 
 
-def trainings(stage: StageContext) -> Trainings:
-    """What trials train and are judged on."""
-    from pipelines.search.refiner_objective import (
-        Trainings,  # torch, for which a stage without trials need not wait
-    )
+def objective(stage: StageContext) -> RefinerObjective:
+    """The objective: short trainings, and what scores them."""
+    from pipelines.search.refiner_objective import RefinerObjective  # torch; not needed without trials
 
-    strong = with_objects(stage.load(paths.STRONG), paths.STRONG)
-    return Trainings(
+    return RefinerObjective(
         section=stage.params.refiner,
         steps=stage.params.tune_refiner.iterations,
         seed=stage.params.seed,
         teacher=paths.TEACHER,
-        strong=strong,
+        strong=with_objects(stage.load(paths.STRONG), paths.STRONG),
         roughs=[stage.load(paths.ROUGH_EARLY), stage.load(paths.ROUGH_LATE)],
         holdout=stage.load(paths.HOLDOUT),
         device=stage.device,
@@ -36,26 +34,36 @@ def trainings(stage: StageContext) -> Trainings:
 
 
 def search(stage: StageContext) -> Search:
-    """What `wssis tune` searches with several workers."""
-    return trainings(stage).search(stage.params.tune_refiner.n_trials, dep_digests("tune_refiner"))
+    """What the workers of `wssis tune refiner` search."""
+    return objective(stage).search(stage.params.tune_refiner.n_trials, dep_digests("tune_refiner"))
+
+
+def best_settings(stage: StageContext) -> Refiner:
+    """The best settings of a search if they beat the defaults with other seeds, too; else the defaults."""
+    from pipelines.search.log import run_search
+    from pipelines.search.refiner_objective import OTHER_SEEDS, with_values
+    from pipelines.search.space import rounded
+    from pipelines.search.study import best_trial, judge_once
+
+    trained = objective(stage)
+    searched = trained.search(stage.params.tune_refiner.n_trials, dep_digests("tune_refiner"))
+    study = run_search(stage, searched, paths.PLOT_TUNE_REFINER)
+    best = best_trial(study)
+    values = rounded(best.params)
+    kept, gain = judge_once(study, best, lambda: trained.beats_defaults(values))
+    stage.tracker.metrics({"tune/gain": gain, "tune/kept": float(kept)})
+    outcome = "kept" if kept else "within chance: the settings in params stay"
+    stage.say(f"IoU {best.value:.4f}; {gain:+.4f} to the defaults with {OTHER_SEEDS} other seeds; {outcome}")
+    return with_values(stage.params.refiner, values) if kept else stage.params.refiner
 
 
 def tune_refiner(stage: StageContext) -> None:
-    """Search, and keep what was found if it beats the defaults with other seeds, too."""
-    section, n_trials = stage.params.refiner, stage.params.tune_refiner.n_trials
-    if n_trials:
-        from pipelines.search.refiner_objective import AGAIN, applied
-
-        made = trainings(stage)
-        found = conduct(stage, made.search(n_trials, dep_digests("tune_refiner")), paths.PLOT_TUNE_REFINER)
-        best = best_of(found.tried)
-        kept, gain = found.judged(best, lambda: made.beat_the_defaults(best.values))
-        section = applied(section, best.values) if kept else section
-        stage.tracker.metrics({"tune/gain": gain, "tune/kept": float(kept)})
-        outcome = "kept" if kept else "within chance: the settings in params stay"
-        stage.say(f"IoU {best.worth:.4f}; with {AGAIN} other seeds {gain:+.4f} to the defaults; {outcome}")
+    """Write the settings in force with `use_tuned`."""
+    if stage.params.tune_refiner.n_trials:
+        section = best_settings(stage)
     else:
-        write_nothing_tried(paths.PLOT_TUNE_REFINER)
+        section = stage.params.refiner
+        write_csv(paths.PLOT_TUNE_REFINER, [{"trial": 0, "value": 0.0, "best": 0.0, "pruned": 0}])
     write_yaml(
         paths.TUNED_REFINER,
         {"refiner": section.model_dump(mode="json")},

@@ -1,4 +1,4 @@
-"""Where searches are kept: what is refused in one line, a torn journal, a real PostgreSQL, a gRPC proxy."""
+"""Storages: one-line errors, a torn journal, a real PostgreSQL, a gRPC proxy."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ import pytest
 
 from pipelines.search import storage
 from pipelines.search.storage import open_storage
-from pipelines.search.study import work
-from tests.pipelines.search.test_trial_claims import lines, start
-from tests.pipelines.search.toy_worker import toy_search
+from pipelines.search.study import finished, open_study, run_trials
+from tests.pipelines.search.test_study import lines, start
+from tests.pipelines.search.toy_worker import DEFAULTS, toy_search
 from tests.pipelines.serving.servers import free_port
 from wssis.errors import InputError
 
@@ -39,7 +39,7 @@ def refused(place: str) -> str:
         ("sqlite:///a.db", ("optuna.storage", "sqlite://", "journal file")),
         ("redis://localhost", ("redis://",)),
         ("postgresql://me:secret@localhost/db", ("without a password", "pgpass")),
-        ("postgresql://localhost:x/db", ("Mend the URL",)),
+        ("postgresql://localhost:x/db", ("Fix the URL",)),
         ("grpc://localhost", ("grpc://HOST:PORT",)),
     ],
 )
@@ -51,10 +51,10 @@ def test_a_place_that_cannot_be_used_is_one_line(place: str, words: tuple[str, .
 
 def test_a_server_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("psycopg")
-    assert "expected a PostgreSQL server" in refused(f"postgresql://me@127.0.0.1:{free_port()}/db")
+    assert "cannot use the PostgreSQL server" in refused(f"postgresql://me@127.0.0.1:{free_port()}/db")
     pytest.importorskip("grpc")
     monkeypatch.setattr(storage, "GRPC_WAIT_S", 0.2)
-    assert "expected Optuna's gRPC proxy" in refused(f"grpc://127.0.0.1:{free_port()}")
+    assert "does not answer within 0 s" in refused(f"grpc://127.0.0.1:{free_port()}")
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,21 +72,19 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Path) -> None:
     for text in ("no journal\nat all\n", '{"a": 1}\n', "[]\n"):
         (tmp_path / "j").write_text(text)
-        assert "journal file of Optuna" in refused(str(tmp_path / "j"))
+        assert "Optuna journal file" in refused(str(tmp_path / "j"))
         assert (tmp_path / "j").read_text() == text
     assert "journal file" in refused(str(tmp_path))
 
 
 def test_half_a_line_of_a_killed_writer_is_cut_off(tmp_path: Path) -> None:
     journal = tmp_path / "deep" / "journal"
-    work(toy_search(2), open_storage(str(journal)))
+    run_trials(toy_search(2), open_storage(str(journal)))
     whole = journal.read_bytes()
     journal.write_bytes(whole + b'{"op_code": 4, "worker_id": "a", "study')
-    tried = work(toy_search(3), open_storage(str(journal)))
-    assert len(tried) == 3
+    assert len(finished(run_trials(toy_search(3), open_storage(str(journal))))) == 3
     assert journal.read_bytes().startswith(whole)
     assert b'"study\n' not in journal.read_bytes()
-    assert len(work(toy_search(3), open_storage(str(journal)))) == 3
 
 
 def postgres_words() -> tuple[Path, str | None]:
@@ -132,6 +130,7 @@ def postgresql() -> Iterator[str]:
 @pytest.mark.slow
 def test_workers_share_a_real_postgresql_and_one_is_killed(postgresql: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
+    open_study(toy_search(8), open_storage(postgresql))
     workers = [start(postgresql, log, 8, 0.3, 2) for _ in range(2)]
     own = f"start {workers[0].pid} "
     until = time.monotonic() + 60
@@ -142,9 +141,22 @@ def test_workers_share_a_real_postgresql_and_one_is_killed(postgresql: str, tmp_
     assert workers[1].wait(60) == 0
     workers[0].wait()
     ended = lines(log, "end")
-    tried = work(toy_search(8), open_storage(postgresql))
-    assert [one.slot for one in tried] == list(range(8))
     assert len(ended) == len(set(ended)) == 8
+    assert len(finished(run_trials(toy_search(8), open_storage(postgresql)))) == 8
+
+
+@pytest.mark.slow
+def test_a_machine_without_a_heartbeat_is_replaced(postgresql: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "HEARTBEAT_S", 1)
+    monkeypatch.setattr(storage, "GRACE_S", 2)
+    database = open_storage(postgresql)
+    trial = open_study(toy_search(1), database).ask()
+    trial.set_user_attr("wssis.process", "elsewhere:17")
+    database.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
+    time.sleep(4)
+    study = run_trials(toy_search(1), database)
+    assert [t.state.name for t in study.trials] == ["FAIL", "COMPLETE"]
+    assert study.trials[1].params == DEFAULTS
 
 
 @pytest.mark.slow
@@ -158,12 +170,13 @@ def test_a_grpc_proxy_before_postgresql(postgresql: str, tmp_path: Path) -> None
     )
     server = subprocess.Popen([sys.executable, "-c", script, postgresql, str(port)])
     try:
-        tried = work(toy_search(4), open_storage(f"grpc://127.0.0.1:{port}"))
+        study = run_trials(toy_search(4), open_storage(f"grpc://127.0.0.1:{port}"))
+        trials = finished(study)
     finally:
         server.kill()
         server.wait()
-    assert [one.slot for one in tried] == list(range(4))
-    assert work(toy_search(4), open_storage(postgresql)) == tried
+    assert len(trials) == 4
+    assert finished(run_trials(toy_search(4), open_storage(postgresql))) == trials
 
 
 def test_the_dashboard_shows_the_same_storage_on_this_machine_only(tmp_path: Path) -> None:
@@ -171,7 +184,7 @@ def test_the_dashboard_shows_the_same_storage_on_this_machine_only(tmp_path: Pat
         "optuna_dashboard", reason="optuna-dashboard is not installed: pip install '.[dashboard]'"
     )
     journal, port = tmp_path / "journal", free_port()
-    work(toy_search(2), open_storage(str(journal)))
+    run_trials(toy_search(2), open_storage(str(journal)))
     serve = threading.Thread(target=storage.serve_dashboard, args=(str(journal), port), daemon=True)
     serve.start()
     until = time.monotonic() + 30
