@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.config.params import load_params
+from pipelines.config.presets import load_preset
 from pipelines.config.schema import Params
 from wssis.data import rle
 from wssis.data.coco import Annotation, Category, ImageRecord
@@ -28,7 +28,7 @@ TINY_SIDE = 128
 
 def preset(name: str) -> Params:
     """Params of a preset of the project."""
-    return load_params(PRESETS / f"{name}.yaml")
+    return load_preset(PRESETS / f"{name}.yaml")
 
 
 def paper_settings(tiny: bool = False, backbone: str = "resnet50") -> SOLOv2Settings:

@@ -13,7 +13,7 @@ import pytest
 
 import wssis
 from pipelines import paths
-from pipelines.config.params import flatten, load_params, read_yaml
+from pipelines.config.params import read_yaml
 from pipelines.config.schema import Params
 
 ROOT = Path(__file__).parent.parent
@@ -155,40 +155,6 @@ def test_ruff_refuses_what_has_its_place(text: str, count: int) -> None:
         check=False,
     )
     assert done.stdout.count("TID251") == count
-
-
-@pytest.mark.parametrize("path", [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))], ids=str)
-def test_shipped_params_are_valid_and_name_every_key(path: Path) -> None:
-    params = load_params(path)
-    assert isinstance(params, Params)
-    named, known = set(flatten(read_yaml(path))), set(flatten(params))
-    # A section that may be absent (data.train) is one key where it is null.
-    assert known == named
-
-
-def test_params_yaml_is_the_preset_shapes() -> None:
-    assert load_params(ROOT / "params.yaml") == load_params(ROOT / "presets/shapes.yaml")
-
-
-def test_presets_are_those_that_issues_name() -> None:
-    coco = {f"coco-{share}p" for share in ("01", "02", "05", "10", "20", "30", "40", "50")}
-    assert {path.stem for path in (ROOT / "presets").iterdir()} == {
-        "shapes",
-        "nuclei",
-        "mine",
-        "bdd100k",
-    } | coco
-
-
-def test_coco_presets_have_the_papers_recipe() -> None:
-    for path in sorted((ROOT / "presets").glob("coco-*.yaml")):
-        params = load_params(path)
-        assert params.split.strong == int(path.stem[5:7]) / 100
-        assert (params.model.backbone, params.model.parity) == ("resnet101", True)
-        assert (params.resize.short, params.resize.long) == (800, 1333)
-        assert params.augment.scale[0] * params.resize.short == 640
-        assert params.teacher_model.grids == (80, 64, 32, 24, 12)
-        assert params.model.grids == (40, 36, 24, 16, 12)
 
 
 def test_stages_come_in_their_order() -> None:

@@ -1,6 +1,6 @@
-"""Everything that can be set, as plain dataclasses: no network, no tensor.
+"""Settings of the method: plain dataclasses, separate from networks so that reading them imports no torch.
 
-Apart from the code that they steer, so that a stage which trains nothing need not import it.
+The first sentence of each attribute's description is its comment in params.yaml.
 """
 
 from __future__ import annotations
@@ -12,21 +12,22 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class SOLOv2Settings:
-    """Everything that decides the shape of the network, and how its maps are read.
+    """The network: its shape, and how its maps are read.
 
     Attributes:
-        backbone: a timm name.
+        backbone: a name that timm knows.
         pretrained: true (ImageNet), false, or a path to a state dict.
         frozen_stages: 0 trains all, 1 freezes the stem, n the stem and n - 1 stages.
-        strides: backbone maps that the pyramid is made of; the first is the stride of the masks.
+        strides: backbone maps of the pyramid; the first is the stride of the masks.
         extra_level: append a map of twice the last stride (P6).
-        fpn_channels, head_channels, head_depth, mask_channels: widths and depth.
-        sources: which pyramid map each instance level reads.
-        cells: cell size of each level in pixels (a grid follows the image's size), or
-        grids: number of cells a side of each level (the paper); one of the two is empty.
-        ranges: sqrt(box width x height) in pixels that each level answers for, low <= size < high.
-        parity: the paper's head and rules: no position term, hard targets, every claim on a cell kept,
-            points answered without regard to whether the mask holds the point.
+        fpn_channels, head_channels, head_depth, mask_channels: widths and depth of pyramid and heads.
+        sources: the pyramid map that each level reads.
+        cells: cell size of each level in pixels; or give grids.
+        grids: cells on a side at each level, for every image size (the paper). Exactly one of cells and grids
+            is given.
+        ranges: range of sqrt(box width x height) in pixels that each level detects.
+        parity: the paper's head and rules. No position term, hard targets, every claim on a cell kept, and
+            points answered even where the mask does not contain the point.
     """
 
     backbone: str = "efficientnet_lite0"
@@ -72,22 +73,22 @@ class SOLOv2Settings:
 
 @dataclass(frozen=True)
 class RefinerSettings:
-    """Everything that decides the shape of the refiner and of its crops.
+    """The refiner: its shape, and how crops are cut.
 
     Attributes:
-        backbone, pretrained, frozen_stages, strides: see `Backbone`; strides start at 2 or 4.
+        backbone, pretrained, frozen_stages, strides: as in model; strides start at 2 or 4.
         width: channels of the decoder.
-        crop: side of a crop in pixels as the network sees it.
-        scale: side of a crop in sides of the rough mask's box (prediction).
-        scale_range: the same in training, drawn anew a crop.
-        smallest: least side of a crop in image pixels.
+        crop: side in pixels of a crop as the network sees it.
+        scale: side of a crop relative to the rough mask's box, in prediction.
+        scale_range: the same in training, drawn at random for each crop.
+        smallest: minimum side of a crop in image pixels.
         sigma: of the points' Gaussians, in pixels of the crop.
-        passes: times that a mask is refined (prediction), the later ones from the mean of rough and refined.
-        residual: add the rough mask to the logits, so that the network begins as "keep it".
-        hidden: share of the crops in training that are not shown their rough mask: those of strong images
-            are better than those that are to be refined, and a network that leans on them copies.
-        level: probability at which the outline is drawn; less than .5, since a pixel gained adds to the IoU
-            more often than one lost where the network is unsure.
+        passes: how often prediction refines a mask. Later passes start from the mean of rough and refined.
+        residual: add the rough mask to the logits, so training starts from "keep it".
+        hidden: share of training crops without their rough mask. Rough masks of strong images are better than
+            those to be refined, and a network that relies on them copies them.
+        level: probability at which the outline is drawn. Below .5, because where the network is unsure, a
+            pixel gained adds to the IoU more often than one lost.
     """
 
     backbone: str = "efficientnet_lite0"
@@ -118,12 +119,12 @@ class RefinerSettings:
 
 @dataclass(frozen=True)
 class ResizeSettings:
-    """How an image is brought to the network's scale, in training and in prediction.
+    """The scale at which the network sees an image, in training and prediction.
 
     Attributes:
-        scale: factor, where `short` is 0.
-        short: length in pixels that the short side is brought to; 0: use `scale`.
-        long: the long side's limit in pixels where `short` is used.
+        scale: factor, used where short is 0.
+        short: pixels of the resized short side; 0: use scale.
+        long: limit in pixels for the long side where short is used.
     """
 
     scale: float = 1.0
@@ -150,13 +151,13 @@ class ResizeSettings:
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """Random changes of a training image.
+    """Random changes of training images.
 
     Attributes:
-        crop: side in pixels of the square that is cut at the network's scale; 0: the whole image.
-        scale: range of the random scale, times the network's scale.
-        flips: "horizontal", or "all" (both flips and quarter turns: scenes without an up), or "none".
-        brightness, contrast, saturation: strength of the colour jitter.
+        crop: side of a random square in pixels, larger than most objects; 0: whole image.
+        scale: range of the random scale, relative to the network's scale.
+        flips: none | horizontal | all (flips and quarter turns, for scenes without an up).
+        brightness, contrast, saturation: strength of the color jitter.
         hue: likewise, 0 to 0.5; costs more than the rest together.
     """
 
@@ -177,23 +178,25 @@ class AugmentSettings:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Everything about a training but its data and its network.
+    """The schedule of a training.
 
     Attributes:
-        iterations: optimiser steps.
-        batch_size: images (or crops) a step, of all processes and parts together.
-        accumulate: parts that a process takes its share of a batch in, where that is too much for its memory.
-        optimizer: "adamw" or "sgd" (momentum 0.9).
-        learning_rate: of the new layers; the backbone learns at `backbone_rate` times it.
-        rate_batch: the batch size that `learning_rate` was found for, if it was not `batch_size`; see `rate`.
-        weight_decay: on weights of two dimensions and more.
+        iterations: optimizer steps.
+        batch_size: images (refiner: crops) in a step, over all processes and parts.
+        accumulate: parts in which a process computes its share of a batch, to save memory.
+        optimizer: adamw | sgd (momentum 0.9).
+        learning_rate: of the new layers.
+        rate_batch: batch size that learning_rate was tuned for; 0: batch_size. See `rate`.
+        backbone_rate: learning rate of the backbone relative to learning_rate.
+        weight_decay: on weights with two dimensions or more.
         warmup: steps of linear warm-up.
-        schedule: "cosine" to zero, or "step": a tenth after each of `milestones` (shares of the iterations).
-        clip: largest gradient norm; 0: no limit.
-        ema: largest decay of the averaged weights min(ema, (1 + n) / (10 + n)); 0: no averaging.
-        norms: statistics of batch normalisation in training: "batch", those of the images that a process sees
-            at a time; "sync", those of all processes (GPUs only); "frozen", the pretrained ones, which also
-            do not learn. Heads have GroupNorm, which knows no batch.
+        schedule: cosine (to zero) | step (a tenth after each of milestones).
+        milestones: shares of the iterations.
+        clip: maximum gradient norm; 0: no limit.
+        ema: maximum decay of the averaged weights; 0: no averaging. Step n has min(ema, (1 + n) / (10 + n)).
+        norms: batch normalization in training: batch | sync | frozen. batch: statistics of the images that a
+            process sees at a time; sync: of all processes (GPUs only); frozen: the pretrained ones, and the
+            layers do not learn. Heads have GroupNorm, which does not depend on the batch.
         workers: processes that load images; 0: none.
     """
 
@@ -243,13 +246,13 @@ class DecodeSettings:
     """How raw maps become instances.
 
     Attributes:
-        score_threshold: least class probability of a candidate cell.
+        score_threshold: minimum class probability of a candidate cell.
         mask_threshold: a pixel with a greater probability belongs to the mask.
-        area_strides: per level, a mask of at most so many pixels (of the mask features) is dropped; empty: 0.
-        pre_nms: most candidates before NMS.
-        keep_threshold: least score after Matrix NMS.
-        max_detections: most instances of an image.
-        nms: "matrix" (Gaussian), "linear" (Matrix NMS with linear decay) or "mask" (greedy, IoU > 0.5).
+        area_strides: masks up to this size in mask-feature pixels are dropped, by level; []: empty ones.
+        pre_nms: maximum number of candidates before NMS.
+        keep_threshold: minimum score after Matrix NMS.
+        max_detections: maximum number of instances in an image.
+        nms: matrix (Gaussian) | linear (Matrix NMS, linear decay) | mask (greedy, IoU > 0.5).
         sigma: of the Gaussian decay exp(-sigma (iou^2 - compensation^2)).
     """
 
@@ -271,16 +274,16 @@ class DecodeSettings:
 
 @dataclass(frozen=True)
 class PseudoRules:
-    """What is done with the two masks of a point.
+    """How a point's rough and refined mask become a label.
 
     Attributes:
-        mask_threshold: a pixel belongs to the mask where its probability is above this.
+        mask_threshold: a pixel with a greater probability belongs to the mask.
         refined_weight: share of the refined mask in the probability; the rest is the rough mask.
         min_confidence: below this the point becomes an ignore region.
-        own_point: power of the mask's probability at its own point in the confidence; 0: not looked at.
-        agreement: power of the IoU of rough and refined mask in the confidence; 0: not looked at.
-        exclusive: a pixel that several masks claim goes to the most probable one.
-        ignore_radius: radius in pixels of the least ignore region.
+        own_point: power of the mask's probability at its own point in the confidence; 0: not used.
+        agreement: power of the IoU of rough and refined mask in the confidence; 0: not used.
+        exclusive: a pixel claimed by several masks goes to the most probable one.
+        ignore_radius: minimum radius in pixels of an ignore region.
     """
 
     mask_threshold: float = 0.5

@@ -93,9 +93,9 @@ def add_export(command: argparse.ArgumentParser) -> None:
 
 def preset(options: argparse.Namespace) -> None:
     """Show what changes in params.yaml and replace it."""
-    from pipelines.config.presets import put_in_force
+    from pipelines.config.presets import write_preset
 
-    put_in_force(options.name, options.data, options.val)
+    write_preset(options.name, options.data, options.val)
 
 
 def import_labels(options: argparse.Namespace) -> None:

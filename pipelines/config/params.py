@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipelines import paths
-from pipelines.config.schema import Params, Refiner, Section, TunedPseudo, TunedRefiner
+from pipelines.config.schema import DEFAULTS, Params, Refiner, Section, TunedPseudo, TunedRefiner
 from wssis.errors import InputError
 from wssis.files import atomic_path
 from wssis.settings import PseudoRules
@@ -31,7 +31,6 @@ REPLACED = {
     "student.strong_repeats": "Write student.start and student.drawn_share in its place; "
     "`start: backbone` and `drawn_share: null` train as before with strong_repeats 1"
 }
-SHIPPED = Path(__file__).parents[2] / paths.PRESETS / "shapes.yaml"
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -81,19 +80,22 @@ def write_yaml(path: str | Path, value: Mapping[str, Any], comment: str = "") ->
 
 
 def with_values(path: str | Path, values: Mapping[str, Any]) -> str:
-    """The text of a YAML file, comments and all, with other values of some keys (`data.source`)."""
+    """The text of a YAML file with new values (nested, as in the file); comments stay."""
     yaml_file = YAML(typ="rt", pure=True)
     yaml_file.width = 4096
     document = yaml_file.load(Path(path).read_text(encoding="utf-8"))
-    for key, value in values.items():
-        *sections, name = key.split(".")
-        place = document
-        for section in sections:
-            place = place[section]
-        place[name] = value
+    _update(document, values)
     text = StringIO()
     yaml_file.dump(document, text)
     return text.getvalue()
+
+
+def _update(section: Any, values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if isinstance(value, Mapping) and isinstance(section[name], Mapping):
+            _update(section[name], value)
+        else:
+            section[name] = value
 
 
 def load_params(path: str | Path = paths.PARAMS) -> Params:
@@ -202,27 +204,23 @@ def _lines_to_add(missing: Sequence[Iterable[Any]]) -> str:
     lines = []
     for location in map(_location, missing):
         *sections, name = location
-        value = _shipped()
+        value: Any = DEFAULTS.model_dump(mode="json")
         for part in location:
             value = value.get(part) if isinstance(value, Mapping) else None
-        line = f"{name}: {_flow(value)}" if value is not None else str(name)
+        line = f"{name}: {on_one_line(value)}" if value is not None else str(name)
         lines.append(f"`{line}`" + (f" under {'.'.join(map(str, sections))}" if sections else ""))
-    return f"Add {', '.join(lines)} (values of presets/{SHIPPED.name}, which says what each is for)"
+    return f"Add {', '.join(lines)} (the defaults; docs/parameters.md explains them)"
 
 
-@cache
-def _shipped() -> Any:
-    """Every key and a value for it; nothing where this code lies without its presets."""
-    return read_yaml(SHIPPED) if SHIPPED.exists() else {}
-
-
-def _flow(value: Any) -> str:
+def on_one_line(value: Any) -> str:
     """Plain values as YAML on one line."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{name}: {_flow(item)}" for name, item in value.items()) + "}"
+        return "{" + ", ".join(f"{name}: {on_one_line(item)}" for name, item in value.items()) + "}"
     if isinstance(value, list):
-        return f"[{', '.join(map(_flow, value))}]"
-    return value if isinstance(value, str) and value.isidentifier() else json.dumps(value)
+        return f"[{', '.join(map(on_one_line, value))}]"
+    if isinstance(value, str) and re.fullmatch(r"[\w./-]+", value) and parse_yaml(value, "") == value:
+        return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _shown(value: Any) -> str:
@@ -230,14 +228,19 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _field_names(kind: Any, location: list[Any]) -> list[str]:
+def member_type(kind: Any, name: str) -> Any:
+    """Type of a key in a section, without None; None if neither is known."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        found = kind.model_fields[name].annotation if name in kind.model_fields else None
+    else:
+        found = get_type_hints(kind).get(name) if is_dataclass(kind) else None
+    return next((arg for arg in get_args(found) if arg is not type(None)), found)
+
+
+def _field_names(kind: Any, location: Sequence[Any]) -> list[str]:
     """Names that are allowed at a place inside a section."""
     for part in location:
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            kind = kind.model_fields[str(part)].annotation
-        elif is_dataclass(kind):
-            kind = get_type_hints(kind).get(str(part))
-        kind = next((arg for arg in get_args(kind) if arg is not type(None)), kind)
+        kind = member_type(kind, str(part))
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return list(kind.model_fields)
     return [field.name for field in fields(kind)] if is_dataclass(kind) else []

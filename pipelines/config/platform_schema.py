@@ -1,4 +1,4 @@
-"""Sections of params.yaml that the method knows nothing of: searches, comparison, tracking, processes."""
+"""Sections of params.yaml that only the platform uses: searches, comparison, tracking, processes."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ Seconds = Annotated[float, Field(ge=0)]
 
 
 class Section(BaseModel):
-    """A section: no unknown key, no other type than the stated one (an int will do for a float)."""
+    """A section: unknown keys and other types than declared are errors (but an int passes as a float)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Launcher(Section):
-    """How many processes work at a stage; no stage runs again because of it.
+    """How many processes run a stage: docs/scale.md. Changing it reruns nothing.
 
-    Results are the same but for rounding with `norms: frozen`; else statistics are of other parts.
+    Results are the same up to rounding with `norms: frozen`; otherwise batch statistics differ.
 
     Attributes:
-        kind: none: one process; torchrun: several that train one network together (DDP over the machine's
-            GPUs, or its cores), and share the images out where a stage labels or predicts.
-        processes: how many; not looked at where kind is none.
+        kind: none | torchrun. Several processes train one network together (DDP over the machine's GPUs or
+            cores) and share the images where a stage labels or predicts.
+        processes: one for each GPU; ignored where kind is none.
     """
 
     kind: Literal["none", "torchrun"] = "none"
@@ -39,25 +39,25 @@ class Launcher(Section):
 
 
 class Optuna(Section):
-    """Where searches are kept.
+    """Where searches are stored.
 
     Attributes:
-        storage: null: a journal file in the project's `.scratch`; a path: a journal file (from the project);
-            or `postgresql://user@host/database`, `grpc://host:port`.
+        storage: null: a journal file in .scratch; or a path, postgresql://user@host/database, grpc://host:port.
     """
 
     storage: Annotated[str, Field(min_length=1)] | None = None
 
 
 class Promote(Section):
-    """The gate of `wssis promote`, on `val`; scores are a student's AP, a labeler's worth
-    (`pipelines.promotion.gate`).
+    """What `wssis promote` requires of a version, measured on val.
+
+    The score is a student's AP, or a labeler's utility: see `pipelines.promotion.gate`.
 
     Attributes:
-        min_gain: score of the candidate less that of the model in production, at least.
-        max_class_loss: of its score that a class may lose, at most.
-        min_sure: share of resamples of the images that must have the gain, at least.
-        resamples: how many are drawn (paired bootstrap).
+        min_gain: minimum gain in score over the version in production.
+        max_class_loss: maximum loss in score of any class.
+        min_sure: minimum share of resamples of the images that show the gain.
+        resamples: number of resamples (paired bootstrap).
     """
 
     min_gain: Annotated[float, Field(ge=-1, le=1)] = 0.0
@@ -72,14 +72,14 @@ Row = Literal[
 
 
 class Compare(Section):
-    """What `wssis compare` sets side by side; `seed` and `split.strong` have no part in it.
+    """What `wssis compare` compares; seed and split.strong do not apply to it.
 
     Attributes:
-        fractions: values of `split.strong`.
-        seeds: values of `seed`; the table has their mean and standard deviation.
-        rows: labels that a student is trained on, see `pipelines/comparison/rows.py`.
-        iterations: of each training, in place of its own number where that is larger; null: its own.
-        class_seconds: to say whether an image shows a class (Bearman et al., ECCV 2016), for `image_level`.
+        fractions: values of split.strong.
+        seeds: values of seed; the table shows mean and standard deviation.
+        rows: labels that a student is trained on, see pipelines/comparison/rows.py.
+        iterations: upper limit for each training; null: none.
+        class_seconds: to say whether an image shows a class (Bearman et al., ECCV 2016), for image_level.
     """
 
     fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.05, 0.1, 0.2, 0.5)
@@ -98,6 +98,10 @@ class Compare(Section):
 
 
 class Tracking(Section):
-    """Where runs are written in MLflow."""
+    """Where runs are logged.
+
+    Attributes:
+        experiment: of MLflow.
+    """
 
     experiment: Annotated[str, Field(min_length=1, pattern=r"^[\w .-]+$")] = "wssis"

@@ -1,206 +1,135 @@
-"""`wssis preset`: makes a file of presets/ the params.yaml, for a person's own data if told."""
+"""Presets: overlays of the defaults in `schema`, and the params.yaml that is written from them."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Sequence
-from dataclasses import replace
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from pipelines import paths
-from pipelines.config.params import (
-    Params,
-    differences,
-    load_params,
-    load_sections,
-    parse,
-    parse_yaml,
-    with_values,
-)
-from wssis.data.coco import CocoData, ImageRecord, load_coco, save_coco
-from wssis.data.images import image_digest
+from pipelines.config.imported_data import values_for
+from pipelines.config.params import differences, load_params, member_type, on_one_line, parse, read_yaml
+from pipelines.config.schema import DEFAULTS, Params
 from wssis.errors import InputError
 from wssis.files import write_text
 
-TRAIN = "train.json"
-VAL = "val.json"
-VAL_SHARE = 0.2  # of the images with masks of all their objects, where no other images are given
+BASE = "base"  # the key of a preset that names the preset it starts from
+COMMENT_COLUMN, LINE_LENGTH = 29, 110
 
 
-def put_in_force(name: str, data: str | None, val: str | None) -> None:
-    """Show what changes in params.yaml and replace it.
+def write_preset(name: str, data: str | None, val: str | None) -> None:
+    """Print what changes in params.yaml and replace it.
 
     Args:
-        name: a file of presets/, without suffix.
+        name: a file in presets/, without suffix.
         data: a folder that `wssis import` wrote, to train on; None: the data that the preset names.
-        val: another, to report on; None: a share of the drawn images of `data` is set apart, as files in it.
+        val: another, to report on; None: a share of the drawn images of `data`, written to files in it.
 
     Raises:
-        InputError: unknown preset, or data that cannot be trained on.
+        InputError: unknown preset, or unusable data.
     """
-    source = _preset(name)
-    text = source.read_text(encoding="utf-8")
+    source = _find(name)
+    values = preset_values(source)
     if data is not None:
-        text = with_values(source, own_data(Path(data), None if val is None else Path(val)))
+        values = merge(values, values_for(Path(data), None if val is None else Path(val)))
     elif val is not None:
         raise InputError("expected --data, too", where="--val", remedy="Name the folder to train on")
-    new = parse(parse_yaml(text, source), Params, where=source)
+    new = parse(values, Params, where=source)
     if paths.PARAMS.exists():
         try:
             changes = differences(load_params(paths.PARAMS), new)
         except InputError as error:
-            changes = [f"(replaces a file that was wrong: {error})"]
+            changes = [f"(replaces an invalid file: {error})"]
         for line in changes or ["nothing changes"]:
             print(f"  {line}")
-    write_text(paths.PARAMS, text)
-    print(f"{paths.PARAMS} is now {source}{f' on {data}' if data else ''}. `dvc repro` runs it.")
+    write_text(paths.PARAMS, render(values, source))
+    print(f"{paths.PARAMS} is now preset {name}{f' on {data}' if data else ''}. `dvc repro` runs it.")
 
 
-def own_data(data: Path, val: Path | None) -> dict[str, Any]:
-    """Values of params with which the pipeline runs on imported folders; without `val` splits `data`."""
-    train = load_coco(_file(data))
-    annotations = data / paths.INSTANCES
-    if val is not None:
-        reported, reported_at = reported_on(val, train, annotations), val / paths.INSTANCES
+def load_preset(path: Path) -> Params:
+    """Params of a preset."""
+    return parse(preset_values(path), Params, where=path)
+
+
+def preset_values(path: Path) -> dict[str, Any]:
+    """Every key of params.yaml: the defaults, or the preset's base, with what the preset changes."""
+    overlay = read_yaml(path) or {}
+    if not isinstance(overlay, Mapping):
+        raise InputError("expected keys and values", where=path)
+    changes = {key: value for key, value in overlay.items() if key != BASE}
+    base = overlay.get(BASE)
+    start = DEFAULTS.model_dump(mode="json") if base is None else preset_values(path.with_stem(str(base)))
+    return merge(start, changes)
+
+
+def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with `changes`, key by key where both are mappings."""
+    merged = dict(values)
+    for key, value in changes.items():
+        old = merged.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = merge(old or {}, value) if both else value
+    return merged
+
+
+def render(values: Mapping[str, Any], preset: Path) -> str:
+    """The text of params.yaml: the preset's heading, and every key with its comment from the schema."""
+    heading = takewhile(lambda line: line.startswith("#"), preset.read_text(encoding="utf-8").splitlines())
+    source = f"# `wssis preset {preset.stem}` writes this file; {preset} says what differs from the defaults."
+    return "\n".join([*heading, source, *_lines(values, Params, "", {})]) + "\n"
+
+
+def _lines(values: Mapping[str, Any], kind: Any, prefix: str, seen: dict[Any, str]) -> Iterator[str]:
+    """Lines of a section of the type `kind`; a type that several sections have is described in the first."""
+    comments = {} if kind in seen else descriptions(kind)
+    seen.setdefault(kind, prefix.rstrip("."))
+    indent = "  " * prefix.count(".")
+    for name, value in values.items():
+        inner = member_type(kind, name)
+        comment = comments.get(name, "")
+        if not isinstance(value, Mapping):
+            yield from _commented(f"{indent}{name}: {on_one_line(value)}", comment)
+            continue
+        comment = f"keys as in {seen[inner]}" if inner in seen else comment or _first_sentence(inner.__doc__)
+        if prefix:
+            yield from _commented(f"{indent}{name}:", comment)
+        else:
+            yield from ("", f"# {comment}", f"{name}:")
+        yield from _lines(value, inner, f"{prefix}{name}.", seen)
+
+
+def _commented(line: str, comment: str) -> Iterator[str]:
+    """A line with its comment at the end; above it where that would be too long."""
+    whole = f"{line:<{COMMENT_COLUMN - 1}} # {comment}" if comment else line
+    if len(whole) > LINE_LENGTH and comment:
+        yield f"{line[: len(line) - len(line.lstrip())]}# {comment}"
+        yield line
     else:
-        chosen = held_for_val(train)
-        annotations, reported_at = data / TRAIN, data / VAL
-        reported = train.subset(image.id for image in chosen)
-        train = train.subset({image.id for image in train.images} - {image.id for image in chosen})
-        for part, path in ((train, annotations), (reported, reported_at)):
-            save_coco(replace(part, path=None), path)
-        print(f"{reported_at}: {len(chosen)} of the images with masks, set apart for the report")
-    weak = sum(not image.strong for image in train.images)
-    if not weak:
-        print("every image is drawn: the masks of half of them are replaced by points (split.strong)")
-    return {
-        "data.source": "coco",
-        "data.train": _section(annotations, train),
-        "data.val": _section(reported_at, reported),
-        "split.strong": 1.0 if weak else 0.5,
-        "tracking.experiment": _experiment(data),
-    }
+        yield whole
 
 
-def reported_on(val: Path, train: CocoData, annotations: Path) -> CocoData:
-    """The imported folder to report on, which has the classes of `train`, the data in `annotations`."""
-    reported = load_coco(_file(val))
-    check_classes(reported, val, train, annotations)
-    return reported
+def descriptions(kind: type) -> dict[str, str]:
+    """First sentence on each key in the `Attributes` of a class; of keys described together, on the first."""
+    _, _, attributes = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")
+    entries = re.findall(r"^    (\w+)(?:, [\w, ]+)?: (.*(?:\n     .*)*)", attributes, flags=re.MULTILINE)
+    return {name: _first_sentence(text) for name, text in entries}
 
 
-def check_classes(reported: CocoData, val: Path, train: CocoData, annotations: Path) -> None:
-    """Raise where data to report on, in the folder `val`, has other classes than `train`."""
-    if reported.categories != train.categories:
-        raise InputError(
-            f"expected the classes of {annotations}, found others",
-            where=val / paths.INSTANCES,
-            remedy=f"Import it with --classes {annotations.parent / 'classes.txt'}",
-        )
+def _first_sentence(text: str | None) -> str:
+    return re.split(r"\.(?:\s|$)", " ".join((text or "").split()), maxsplit=1)[0]
 
 
-def check_renewal(data: Path, labels: CocoData) -> None:
-    """Raise whatever keeps params.yaml from following a folder, before `labels` are written there.
-
-    Raises:
-        InputError: params.yaml is wrong, or a pipeline that uses the folder could not use them.
-    """
-    used = in_use(data)
-    if used is None:
-        return
-    train, val = used
-    if val is None:
-        held_for_val(replace(labels, path=data / paths.INSTANCES))
-    elif same(data, train):
-        reported_on(val, labels, data / paths.INSTANCES)
-    else:
-        check_classes(labels, data, load_coco(_file(train)), train / paths.INSTANCES)
-
-
-def in_use(data: Path) -> tuple[Path, Path | None] | None:
-    """The imported folders that params.yaml trains and, if that is another, reports on; None: not `data`."""
-    if not paths.PARAMS.exists():
-        return None
-    now = load_sections("data").data
-    if now.source != "coco" or now.train is None or now.val is None:
-        return None
-    train, val = Path(now.train.annotations).parent, Path(now.val.annotations).parent
-    if not (same(data, train) or same(data, val)):
-        return None
-    return train, None if same(train, val) else val
-
-
-def same(first: Path, second: Path) -> bool:
-    """Whether both name one folder."""
-    return first.absolute() == second.absolute()
-
-
-def renew(data: Path) -> None:
-    """Have params.yaml follow a folder whose labels have changed, if it is trained or reported on."""
-    used = in_use(data)
-    if used is None:
-        return
-    values = own_data(*used)
-    kept = {name: value for name, value in values.items() if name.startswith("data.")}
-    write_text(paths.PARAMS, with_values(paths.PARAMS, kept))
-    print(f"{paths.PARAMS} has the new labels. `dvc repro` runs what depends on them.")
-
-
-def held_for_val(data: CocoData) -> Sequence[ImageRecord]:
-    """The images to report on: a fifth of those that are drawn, at least one, by the hash of their names.
-
-    So that images which are added later leave most of the choice as it is. Corrected ones have no part in it:
-    they were picked for their bad labels.
-
-    Raises:
-        InputError: fewer than 3 images with masks of all their objects: one is needed here, two to learn.
-    """
-    drawn = [image for image in data.images if image.objects and image.strong and not image.corrected]
-    if len(drawn) < 3:
-        raise InputError(
-            f"expected at least 3 images with masks of all their objects, found {len(drawn)}",
-            where=data.path or "",
-            remedy="Draw more, or name drawn images to report on with --val",
-        )
-    drawn.sort(key=lambda image: hashlib.sha256(image.file_name.encode(errors="surrogatepass")).digest())
-    return drawn[: max(1, min(round(VAL_SHARE * len(drawn)), len(drawn) - 2))]
-
-
-def _preset(name: str) -> Path:
+def _find(name: str) -> Path:
     names = sorted(path.stem for path in paths.PRESETS.glob("*.yaml"))
     if not names:
         raise InputError(
-            "expected presets, found none", where=paths.PRESETS, remedy="Run it in the project's folder"
+            "expected presets, found none", where=paths.PRESETS, remedy="Run this in the project's folder"
         )
     if name not in names:
         raise InputError(
-            f"expected one of {', '.join(names)}, found {name}", where="preset", remedy="Name one of them"
+            f"expected one of {', '.join(names)}, found {name}", where="preset", remedy="Choose one of them"
         )
     return paths.PRESETS / f"{name}.yaml"
-
-
-def _file(folder: Path) -> Path:
-    path = folder / paths.INSTANCES
-    if not path.exists():
-        raise InputError(
-            f"expected {paths.INSTANCES}, found none",
-            where=folder,
-            remedy="Make the folder with `wssis import`",
-        )
-    return path
-
-
-def _folder(data: CocoData) -> str:
-    """Image folder of a data set, from the project."""
-    return os.path.normpath(data.image_dir)
-
-
-def _section(annotations: Path, data: CocoData) -> dict[str, str]:
-    return {"annotations": str(annotations), "images": _folder(data), "sha256": image_digest(annotations)}
-
-
-def _experiment(data: Path) -> str:
-    name = "".join(sign if sign.isalnum() or sign in "_.- " else "_" for sign in data.absolute().name)
-    return name or "mine"

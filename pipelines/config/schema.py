@@ -1,6 +1,7 @@
-"""The sections of params.yaml; those of the method are settings dataclasses that wssis declares.
+"""The sections of params.yaml, with defaults; those of the method are dataclasses of `wssis.settings`.
 
-Those that only the platform knows are in `platform_sections`.
+The first sentence of each attribute's description is its comment in params.yaml (`presets.render`). A section
+that the attributes do not list is introduced by the first line of its class.
 """
 
 from __future__ import annotations
@@ -34,7 +35,13 @@ from wssis.settings import (
 
 
 class Shapes(Section):
-    """The generated data set; its seed is apart from `seed`, so that runs share one validation set."""
+    """Size of the generated data set, used where source is shapes.
+
+    Attributes:
+        train, val: images.
+        size: side in pixels.
+        seed: separate from the global seed, so that all runs share one validation set.
+    """
 
     train: Count = 200
     val: Count = 150
@@ -43,11 +50,13 @@ class Shapes(Section):
 
 
 class Folder(Section):
-    """COCO instance JSON and the folder of its images; relative paths start at the project.
+    """COCO instance JSON and its images.
 
     Attributes:
-        sha256: of the annotations; with it DVC sees that labels have changed, and others are refused. `wssis
-            preset --data` and `wssis import` write it. null: whatever is in the file is used.
+        annotations: COCO instance JSON; relative paths start at the project.
+        images: their folder.
+        sha256: of the annotations, written by `wssis import` and `wssis preset --data`; null: not checked. It
+            tells DVC that labels changed; a file with another digest is an error.
     """
 
     annotations: Annotated[str, Field(min_length=1)]
@@ -56,12 +65,18 @@ class Folder(Section):
 
 
 class Data(Section):
-    """Where images and labels come from."""
+    """Where images and labels come from.
+
+    Attributes:
+        source: shapes | coco.
+        train: {annotations: JSON, images: folder} where source is coco.
+        val: the same, for reporting only.
+    """
 
     source: Literal["shapes", "coco"] = "shapes"
-    shapes: Shapes = Shapes()
     train: Folder | None = None
     val: Folder | None = None
+    shapes: Shapes = Shapes()
 
     @model_validator(mode="after")
     def _folders_are_given(self) -> Data:
@@ -75,11 +90,11 @@ class Split(Section):
     """Which images keep their masks, and where the points of the others come from.
 
     Attributes:
-        strong: share of training images that keep their masks; 1: all that have masks of all their objects.
-        holdout: share of the strong images on which every choice is made; the teacher never sees them.
-        points: where in its mask an object's point is put.
-        jitter: pixels; every made point is moved by up to so much.
-        clicked: a person's points file, used instead of made points.
+        strong: share of training images that keep their masks; 1: all that have every mask.
+        holdout: share of those on which choices are made; the teacher never sees them.
+        points: center | random: where in its mask an object's point lies.
+        jitter: pixels by which a derived point is moved, at most.
+        clicked: a points file (.csv, .json) to use instead of derived points.
     """
 
     strong: Annotated[float, Field(gt=0, le=1)] = 0.1
@@ -89,93 +104,8 @@ class Split(Section):
     clicked: str | None = None
 
 
-class Teacher(Section):
-    """The training on strong images.
-
-    Attributes:
-        train: see `TrainSettings`.
-        snapshots: shares of the training after which the two earlier teachers are kept.
-        cells, grids, ranges: the teacher's own levels, where they are not the student's (the paper);
-            empty: those of `model`.
-    """
-
-    train: TrainSettings
-    snapshots: tuple[Fraction, Annotated[float, Field(gt=0, le=1)]] = (0.5, 0.833)
-    cells: tuple[int, ...] = ()
-    grids: tuple[int, ...] = ()
-    ranges: tuple[tuple[float, float], ...] = ()
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Teacher:
-        if self.snapshots[0] >= self.snapshots[1]:
-            raise ValueError("expected snapshots in ascending order")
-        return self
-
-
-class Student(Section):
-    """The training on strong and pseudo-labelled images; strong-only is the same without the latter.
-
-    Attributes:
-        start: initial weights of both trainings: the teacher's where they fit, or the backbone's alone
-            (`model.pretrained`).
-        drawn_share: share of the samples that have drawn masks; null: every image equally often.
-    """
-
-    train: TrainSettings
-    start: Literal["teacher", "backbone"] = "teacher"
-    drawn_share: Fraction | None = 0.4
-
-
-class Refiner(Section):
-    """MaskRefineNet.
-
-    Attributes:
-        model: see `RefinerSettings`.
-        train: see `TrainSettings`; its batch_size counts crops.
-        crops: taken from an image at a time.
-        dice_share: of Dice in the loss, the rest is cross-entropy; 0.5 weighs them alike.
-        augment: strength of the random changes of crops: colour, and scale within `model.scale_range`.
-    """
-
-    model: RefinerSettings
-    train: TrainSettings
-    crops: Count = 4
-    dice_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    augment: Annotated[float, Field(ge=0, le=3)] = 1.0
-
-
-class TuneRefiner(Section):
-    """The search for settings of the refiner.
-
-    Attributes:
-        n_trials: trainings, that of the defaults included; 0: leave the settings as they are.
-        iterations: steps of each.
-        use_tuned: false: the section `refiner` holds, whatever was found.
-    """
-
-    n_trials: Annotated[int, Field(ge=0)] = 0
-    iterations: Annotated[int, Field(ge=4)] = 64
-    use_tuned: bool = True
-
-
-class TunePseudo(Section):
-    """The search for pseudo-label rules; with `use_tuned: false` the rules of `pseudo` hold."""
-
-    n_trials: Annotated[int, Field(ge=0)] = 20
-    use_tuned: bool = True
-
-
-class Evaluate(Section):
-    """How predictions on `val` are made and measured, `pictures` drawn; `faster` is faster-coco-eval."""
-
-    decode: DecodeSettings
-    batch_size: Count = 8
-    pictures: Annotated[int, Field(ge=0)] = 6
-    backend: Literal["pycocotools", "faster"] = "pycocotools"
-
-
 class Prices(Section):
-    """Seconds of a person's work a label; docs/budget.md has the sources.
+    """Seconds of work for a label; docs/budget.md has the sources.
 
     Attributes:
         mask: COCO's polygons (Lin et al., ECCV 2014).
@@ -188,12 +118,109 @@ class Prices(Section):
     point: Seconds = 1.9
 
 
+class Teacher(Section):
+    """The training on strong images.
+
+    Attributes:
+        snapshots: shares of the training at which earlier teachers are kept, for the refiner.
+        cells: the teacher's own levels, where they differ from the student's (the paper).
+        grids, ranges: likewise.
+    """
+
+    snapshots: tuple[Fraction, Annotated[float, Field(gt=0, le=1)]] = (0.4, 0.8)
+    cells: tuple[int, ...] = ()
+    grids: tuple[int, ...] = ()
+    ranges: tuple[tuple[float, float], ...] = ()
+    train: TrainSettings
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Teacher:
+        if self.snapshots[0] >= self.snapshots[1]:
+            raise ValueError("expected snapshots in ascending order")
+        return self
+
+
+class Refiner(Section):
+    """The network that refines masks of points (MaskRefineNet).
+
+    Attributes:
+        crops: taken from an image at a time; train.batch_size counts crops.
+        dice_share: weight of Dice in the loss; the rest is cross-entropy.
+        augment: strength of random color and scale (model.scale_range); 0: none.
+    """
+
+    crops: Count = 4
+    dice_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    augment: Annotated[float, Field(ge=0, le=3)] = 1.0
+    model: RefinerSettings
+    train: TrainSettings
+
+
+class TuneRefiner(Section):
+    """The search for settings of the refiner, on the held-out images.
+
+    Attributes:
+        n_trials: trainings, including that of the defaults; 0: no search.
+        iterations: steps of each.
+        use_tuned: false: the section refiner is used, whatever was found.
+    """
+
+    n_trials: Annotated[int, Field(ge=0)] = 0
+    iterations: Annotated[int, Field(ge=4)] = 64
+    use_tuned: bool = True
+
+
+class TunePseudo(Section):
+    """The search for pseudo-label rules, on the held-out images.
+
+    Attributes:
+        n_trials: evaluations, including that of the defaults; 0: no search.
+        use_tuned: false: the section pseudo is used, whatever was found.
+    """
+
+    n_trials: Annotated[int, Field(ge=0)] = 20
+    use_tuned: bool = True
+
+
+class Student(Section):
+    """The training on strong and pseudo-labeled images; strong_only is the same without the latter.
+
+    Attributes:
+        start: initial weights: teacher (where they fit) | backbone (model.pretrained alone).
+        drawn_share: share of samples with drawn masks; null: every image equally often.
+    """
+
+    start: Literal["teacher", "backbone"] = "teacher"
+    drawn_share: Fraction | None = 0.4
+    train: TrainSettings
+
+
+class Evaluate(Section):
+    """How predictions on val are made and measured.
+
+    Attributes:
+        batch_size: images in a batch.
+        pictures: number of example pictures.
+        backend: pycocotools | faster (needs faster-coco-eval).
+    """
+
+    batch_size: Count = 8
+    pictures: Annotated[int, Field(ge=0)] = 6
+    backend: Literal["pycocotools", "faster"] = "pycocotools"
+    decode: DecodeSettings
+
+
 class Params(Section):
-    """params.yaml."""
+    """params.yaml.
+
+    Attributes:
+        seed: of weights, order, augmentation, split and derived points.
+    """
 
     seed: Seed = 0
     data: Data
     split: Split
+    prices: Prices
     model: SOLOv2Settings
     resize: ResizeSettings
     augment: AugmentSettings
@@ -209,7 +236,6 @@ class Params(Section):
     optuna: Optuna
     compare: Compare
     tracking: Tracking
-    prices: Prices
 
     def trainings(self) -> dict[str, TrainSettings]:
         """The trainings of different length that a comparison may shorten."""
@@ -255,13 +281,39 @@ class Params(Section):
         return self
 
 
+# Sections are required in params.yaml, so their defaults are stated here: the preset shapes.
+DEFAULTS = Params(
+    data=Data(),
+    split=Split(),
+    prices=Prices(),
+    model=SOLOv2Settings(),
+    resize=ResizeSettings(),
+    augment=AugmentSettings(),
+    teacher=Teacher(train=TrainSettings(learning_rate=4e-3)),
+    refiner=Refiner(
+        model=RefinerSettings(),
+        train=TrainSettings(iterations=200, batch_size=16, backbone_rate=1.0),
+    ),
+    tune_refiner=TuneRefiner(),
+    tune_pseudo=TunePseudo(),
+    pseudo=PseudoRules(),
+    student=Student(train=TrainSettings(iterations=320, learning_rate=4e-3)),
+    evaluate=Evaluate(decode=DecodeSettings()),
+    promote=Promote(),
+    launcher=Launcher(),
+    optuna=Optuna(),
+    compare=Compare(),
+    tracking=Tracking(experiment="shapes"),
+)
+
+
 class TunedRefiner(Section):
-    """tuned/refiner.yaml: the section `refiner` as the stage tune_refiner found it."""
+    """tuned/refiner.yaml: the section `refiner` that the stage tune_refiner wrote."""
 
     refiner: Refiner
 
 
 class TunedPseudo(Section):
-    """tuned/pseudo.yaml: the rules that the stage tune_pseudo found."""
+    """tuned/pseudo.yaml: the rules that the stage tune_pseudo wrote."""
 
     pseudo: PseudoRules

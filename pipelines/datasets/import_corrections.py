@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipelines import paths
-from pipelines.config.presets import check_renewal, renew
+from pipelines.config.imported_data import check_renewal, renew
 from pipelines.config.protected_paths import check_own
 from pipelines.console.text import pluralize
 from pipelines.datasets.import_labels import (

@@ -15,7 +15,7 @@ from typing import Any
 
 import wssis
 from pipelines import paths
-from pipelines.config.presets import check_renewal, renew
+from pipelines.config.imported_data import check_renewal, renew
 from pipelines.config.protected_paths import check_own
 from pipelines.console.text import pluralize
 from wssis.data.coco import IMAGE_KINDS, CocoData, save_coco

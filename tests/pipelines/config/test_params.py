@@ -17,6 +17,7 @@ from pipelines.config.params import (
     rules_in_force,
     write_yaml,
 )
+from pipelines.config.presets import load_preset
 from pipelines.config.schema import TunedPseudo
 from wssis.errors import InputError
 
@@ -196,7 +197,7 @@ def test_each_process_needs_an_image_of_a_batch(tmp_path: Path, old: str, new: s
 
 
 def test_the_teachers_own_levels_replace_the_models(tmp_path: Path) -> None:
-    params = load_params(SHIPPED.parent / "presets/coco-05p.yaml")
+    params = load_preset(SHIPPED.parent / "presets/coco-05p.yaml")
     assert params.teacher_model.grids != params.model.grids
     assert params.teacher_model.backbone == params.model.backbone
     assert load_params(SHIPPED).teacher_model == load_params(SHIPPED).model

@@ -87,7 +87,7 @@ def test_masks_and_clicks_make_one_data_set_that_the_pipeline_reads(
 
     assert main(["preset", "mine", "--data", "data/mine"]) == 0
     text = (project / "params.yaml").read_text()
-    assert "# share of these on which every choice is made" in text
+    assert "# share of those on which choices are made" in text
     params = load_params("params.yaml")
     assert (params.split.strong, params.tracking.experiment) == (1.0, "mine")
     val = load_coco(project / "data/mine/val.json")

@@ -18,13 +18,13 @@ from optuna.trial import FixedTrial
 
 from pipelines import paths
 from pipelines.config.params import (
-    load_params,
     parse,
     read_yaml,
     refiner_in_force,
     rules_in_force,
     write_yaml,
 )
+from pipelines.config.presets import load_preset
 from pipelines.config.schema import Params
 from pipelines.runner.run_stage import StageContext, exit_code
 from pipelines.search import workers
@@ -264,7 +264,7 @@ def test_a_training_that_diverges_is_a_pruned_trial(project: Path, monkeypatch: 
 
 @pytest.mark.parametrize("preset", sorted((ROOT / "presets").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_preset_lies_inside_its_bounds_and_can_be_searched(preset: Path) -> None:
-    section = load_params(preset).refiner
+    section = load_preset(preset).refiner
     values, space = values_of(section), space_of(section)
     assert values.keys() == space.keys()
     assert all(bounds.low <= values[name] <= bounds.high for name, bounds in space.items())
