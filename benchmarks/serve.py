@@ -30,7 +30,7 @@ import numpy as np
 
 from pipelines import paths
 from pipelines.config.params import load_params
-from pipelines.promotion.version_predictions import question
+from pipelines.promotion.version_predictions import input_row
 from pipelines.runner.run_stage import StageContext, exit_code
 from pipelines.stages.report import as_markdown
 from wssis.errors import InputError
@@ -79,7 +79,7 @@ def request_bodies(with_points: bool) -> list[bytes]:
     val = StageContext("serve", load_params()).load(paths.PREPARED_VAL)
     bodies = []
     for record in val.images:
-        row = question(record, val, with_points)
+        row = input_row(record, val, with_points)
         row["image"] = base64.b64encode(Path(row["image"]).read_bytes()).decode()
         bodies.append(json.dumps({"dataframe_records": [row]}).encode())
     return bodies

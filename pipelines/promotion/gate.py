@@ -1,8 +1,13 @@
-"""What a version has to pass before it serves: measured on `val` against the version in production.
+"""What `wssis promote` checks: a candidate against the version in production, both run on `val`.
 
-A student's score is COCO's mask AP. A labeler has none: it is asked for the mask of a point in each object,
-and its score is the mean worth of these: IoU with the object's mask less a half, and a little less than 0
-(`labeling.IGNORED`) for a point that it leaves undecided. Both are means over classes.
+1. validation set: both were registered with the validation set that is here.
+2. signature: callers of the version in production can call the candidate.
+3. answers: it loads in a new process with its own code, predicts all of `val`, and reaches its registered AP.
+4. gain: score - score of production is at least `min_gain`, in `min_sure` of the bootstrap resamples.
+5. classes: no class loses more than `max_class_loss`.
+
+The score of a student is COCO's mask AP. A labeler gets a point in each object; its score is the mean of
+`label_utility`: IoU - 0.5, or about -0.1 for a point that it leaves undecided. Both are means over classes.
 """
 
 from __future__ import annotations
@@ -10,7 +15,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +22,8 @@ from pipelines import paths
 from pipelines.config.platform_schema import Promote
 from pipelines.inference.label_dataset import label_utility
 from pipelines.promotion import version_predictions
-from pipelines.promotion.gate_result import Check, Verdict
+from pipelines.promotion.gate_result import Check, GateResult, Results
+from pipelines.promotion.version_predictions import Predictions
 from pipelines.registry.lineage import VAL_DIGEST, val_digest
 from pipelines.registry.register import LABELER
 from pipelines.registry.versions import Version
@@ -36,39 +41,41 @@ from wssis.evaluation.paired_bootstrap import (
 )
 from wssis.instances import Instances
 
-NOTHING = "nothing to compare with: no version is in production"
+NO_PRODUCTION = "nothing to compare with: no version is in production"
 REGISTERED_AP = "student_AP"
-SAME_AP = 0.01  # by which the AP of one image at a time, here, may differ from that of the stage evaluate
+AP_TOLERANCE = 0.01  # the gate predicts one image at a time, the stage evaluate in batches
 
 
-def examine(candidate: Version, production: Version | None, settings: Promote) -> Verdict:
-    """Check a version against the one in production, or by itself where there is none."""
-    same = same_val(candidate, production)
-    checks = [same, same_signature(candidate, production)]
-    if not same.passed:
-        missing = [Check(name, False, "not measured") for name in ("answers", "gain", "classes")]
-        return Verdict((*checks, *missing))
-    val = read_val(points=candidate.name == LABELER)
-    answers = version_predictions.ask(candidate, val, candidate.name == LABELER)
-    if answers.problem:
-        missing = [Check(name, False, "not measured") for name in ("gain", "classes")]
-        return Verdict((*checks, Check("answers", False, answers.problem), *missing))
-    scores = measure(candidate, val, answers)
+def examine(candidate: Version, production: Version | None, settings: Promote) -> GateResult:
+    """Run all checks; without a version in production the comparisons are "not compared"."""
+    checks = [check_val(candidate, production), check_signature(candidate, production)]
+
+    def unfinished(names: Sequence[str], passed: bool | None, found: str) -> tuple[Check, ...]:
+        return (*checks, *(Check(name, passed, found) for name in names))
+
+    if not checks[0].passed:
+        return GateResult(unfinished(("answers", "gain", "classes"), False, "not measured"))
+    points = candidate.name == LABELER
+    val = load_val(points)
+    predictions = version_predictions.predict_val(candidate, val, points)
+    if predictions.problem:
+        checks.append(Check("answers", False, predictions.problem))
+        return GateResult(unfinished(("gain", "classes"), False, "not measured"))
+    scores = score(candidate, val, predictions.results)
     own = mean_of_classes(scores.by_class(np.ones(scores.images)))
-    checks.append(_answered(candidate, answers, own))
+    checks.append(check_answers(candidate, predictions, own))
     numbers = {"score": own}
     if production is None:
-        checks += [Check(name, None, NOTHING) for name in ("gain", "classes")]
-        return Verdict(tuple(checks), numbers, answers)
-    others = version_predictions.kept(production) or version_predictions.ask(
-        production, val, production.name == LABELER
+        checks = [*unfinished(("gain", "classes"), None, NO_PRODUCTION)]
+        return GateResult(tuple(checks), numbers, predictions.results)
+    baseline = version_predictions.cached(production) or version_predictions.predict_val(
+        production, val, points
     )
-    if others.problem:
-        found = f"version {production.number}, in production, does not answer: {others.problem}"
-        checks += [Check(name, False, found) for name in ("gain", "classes")]
-        return Verdict(tuple(checks), numbers, answers)
-    result = compare(scores, measure(production, val, others), settings.resamples)
-    checks += [gain(result, settings), classes(result, val.class_names, settings)]
+    if baseline.problem:
+        found = f"version {production.number}, in production, gives no predictions: {baseline.problem}"
+        return GateResult(unfinished(("gain", "classes"), False, found), numbers, predictions.results)
+    result = compare(scores, score(production, val, baseline.results), settings.resamples)
+    checks += [check_gain(result, settings), check_classes(result, val.class_names, settings)]
     low, high = result.interval()
     numbers |= {
         "production_score": result.production,
@@ -77,11 +84,12 @@ def examine(candidate: Version, production: Version | None, settings: Promote) -
         "gain_high": high,
         "sure": result.sure(settings.min_gain),
     }
-    return Verdict(tuple(checks), {k: v for k, v in numbers.items() if not np.isnan(v)}, answers)
+    known = {key: value for key, value in numbers.items() if not np.isnan(value)}
+    return GateResult(tuple(checks), known, predictions.results)
 
 
-def same_val(candidate: Version, production: Version | None) -> Check:
-    """Whether both were registered with the validation set that lies here."""
+def check_val(candidate: Version, production: Version | None) -> Check:
+    """Both versions were registered with the validation set that is here."""
     name = "validation set"
     if not paths.PREPARED_VAL.exists():
         return Check(name, False, f"{paths.PREPARED_VAL} does not exist; `dvc checkout {paths.PREPARED}`")
@@ -97,68 +105,40 @@ def same_val(candidate: Version, production: Version | None) -> Check:
     return Check(name, True, f"{here[:8]}, the same")
 
 
-def same_signature(candidate: Version, production: Version | None) -> Check:
-    """Whether whoever asks the version in production can ask this one alike."""
+def check_signature(candidate: Version, production: Version | None) -> Check:
+    """The candidate takes what the version in production takes; params that are new have defaults."""
     name = "signature"
     try:
         new = candidate.signature
-        if production is None:
-            return Check(name, None, NOTHING)
-        old = production.signature
+        old = production.signature if production else None
     except (InputError, OSError, ValueError) as error:
         return Check(name, False, f"cannot be read: {error}")
+    if old is None:
+        return Check(name, None, NO_PRODUCTION)
     if new == old:
         return Check(name, True, "unchanged")
-    given = new.get("params") or []  # those that production lacks have defaults
-    missing = [param["name"] for param in old.get("params") or [] if param not in given]
+    known = new.get("params") or []
+    missing = [param["name"] for param in old.get("params") or [] if param not in known]
     if missing:
         return Check(name, False, f"lacks params of the version in production: {', '.join(missing)}")
     parts = [key for key in ("inputs", "outputs") if new.get(key) != old.get(key)]
-    if not parts:
-        return Check(name, True, "takes what the version in production takes")
-    return Check(name, False, f"other {' and '.join(parts)}: {json.dumps(new.get(parts[0]))[:200]}")
+    if parts:
+        return Check(name, False, f"other {' and '.join(parts)}: {json.dumps(new.get(parts[0]))[:200]}")
+    return Check(name, True, "takes what the version in production takes")
 
 
-def read_val(points: bool) -> CocoData:
-    """The validation set; with `points`, its images that show an object with a mask."""
-    val = StageContext.load(paths.PREPARED_VAL)
-    images = tuple(record for record in val.images if not points or version_predictions.masked(record))
-    return replace(val, images=images)
-
-
-def measure(version: Version, val: CocoData, answers: version_predictions.Answers) -> Scores:
-    """Scores of a version by image and class."""
-    if version.name == LABELER:
-        return label_scores(val, answers.results)
-    numbered = zip(val.images, answers.results, strict=True)
-    results = [{**item, "image_id": record.id} for record, found in numbered for item in found]
-    settings = json.loads((version.files / paths.DECODE_FILE).read_text())
-    return ap_scores(val, results, int(settings["max_detections"]))
-
-
-def label_scores(val: CocoData, answers: Sequence[Sequence[dict[str, Any]]]) -> MeanScores:
-    """Worth of the masks of one point in each object of `val`, in the order of the objects."""
-    sums, counts = (np.zeros((len(val.images), val.num_classes)) for _ in range(2))
-    for row, (record, found) in enumerate(zip(val.images, answers, strict=True)):
-        truth = replace(record, annotations=tuple(version_predictions.masked(record))).instances()
-        masks = rle_api.decode([item["segmentation"] for item in found], record.size)
-        each = label_utility(Instances(record.size, truth.labels, masks=masks), truth).double().numpy()
-        np.add.at(sums[row], truth.labels.numpy(), each)
-        np.add.at(counts[row], truth.labels.numpy(), 1)
-    return MeanScores(sums, counts)
-
-
-def _answered(version: Version, answers: version_predictions.Answers, own: float) -> Check:
-    found = f"{len(answers.results)} images in {answers.seconds:.1f} s in a process of its own"
+def check_answers(version: Version, predictions: Predictions, own: float) -> Check:
+    """A student's AP here is its registered one."""
+    found = f"{len(predictions.results)} images in {predictions.seconds:.1f} s in a process of its own"
     registered = float(version.tags.get(REGISTERED_AP, "nan"))
     if version.name == LABELER or np.isnan(registered) or np.isnan(own):
         return Check("answers", True, found)
-    passed = abs(own - registered) <= SAME_AP
+    passed = abs(own - registered) <= AP_TOLERANCE
     return Check("answers", passed, f"{found}; AP {own:.3f}, registered with {registered:.3f}")
 
 
-def gain(result: Comparison, settings: Promote) -> Check:
-    """Whether the gain is large enough, and sure enough."""
+def check_gain(result: Comparison, settings: Promote) -> Check:
+    """The gain is at least `min_gain`, in at least `min_sure` of the resamples."""
     low, high = result.interval()
     sure = result.sure(settings.min_gain)
     found = (
@@ -166,24 +146,48 @@ def gain(result: Comparison, settings: Promote) -> Check:
         f"95 % interval {low:+.3f} to {high:+.3f}; "
         f"at least {settings.min_gain:g} in {100 * sure:.0f} % of {len(result.resampled)} resamples"
     )
-    passed = result.gain >= settings.min_gain and sure >= settings.min_sure
-    return Check("gain", passed, found if sure >= settings.min_sure else f"{found} ({_asked(settings)})")
+    if not sure >= settings.min_sure:
+        found += f" (promote.min_sure is {100 * settings.min_sure:g} %)"
+    return Check("gain", result.gain >= settings.min_gain and sure >= settings.min_sure, found)
 
 
-def _asked(settings: Promote) -> str:
-    return f"promote.min_sure asks for {100 * settings.min_sure:g} %"
-
-
-def classes(result: Comparison, names: Sequence[str], settings: Promote) -> Check:
-    """Whether no class loses too much."""
-    lost = {
-        name: float(value)
-        for name, value in zip(names, result.by_class, strict=True)
-        if value < -settings.max_class_loss
-    }
+def check_classes(result: Comparison, names: Sequence[str], settings: Promote) -> Check:
+    """No class loses more than `max_class_loss`."""
+    gains = sorted(
+        (float(v), name) for v, name in zip(result.by_class, names, strict=True) if not np.isnan(v)
+    )
+    lost = [f"{name} {value:+.3f}" for value, name in gains if value < -settings.max_class_loss]
     if lost:
-        words = ", ".join(f"{name} {value:+.3f}" for name, value in sorted(lost.items(), key=lambda x: x[1]))
-        return Check("classes", False, f"{words}; promote.max_class_loss is {settings.max_class_loss:g}")
-    known = [(float(v), name) for v, name in zip(result.by_class, names, strict=True) if not np.isnan(v)]
-    worst = min(known, default=(0.0, "none"))
-    return Check("classes", True, f"the least is {worst[1]} {worst[0]:+.3f}")
+        found = f"{', '.join(lost)}; promote.max_class_loss is {settings.max_class_loss:g}"
+        return Check("classes", False, found)
+    value, name = gains[0] if gains else (0.0, "none")
+    return Check("classes", True, f"the least is {name} {value:+.3f}")
+
+
+def load_val(points: bool) -> CocoData:
+    """The validation set; for a labeler the images that have an object with a mask."""
+    val = StageContext.load(paths.PREPARED_VAL)
+    images = tuple(image for image in val.images if not points or version_predictions.with_masks(image))
+    return replace(val, images=images)
+
+
+def score(version: Version, val: CocoData, results: Sequence[Results]) -> Scores:
+    """Scores of a version by image and class."""
+    if version.name == LABELER:
+        return labeler_scores(val, results)
+    numbered = zip(val.images, results, strict=True)
+    records = [{**item, "image_id": image.id} for image, items in numbered for item in items]
+    settings = json.loads((version.files / paths.DECODE_FILE).read_text())
+    return ap_scores(val, records, int(settings["max_detections"]))
+
+
+def labeler_scores(val: CocoData, results: Sequence[Results]) -> MeanScores:
+    """`label_utility` of the mask for one point in each object of `val`, in the order of the objects."""
+    sums, counts = (np.zeros((len(val.images), val.num_classes)) for _ in range(2))
+    for row, (image, items) in enumerate(zip(val.images, results, strict=True)):
+        truth = replace(image, annotations=tuple(version_predictions.with_masks(image))).instances()
+        masks = rle_api.decode([item["segmentation"] for item in items], image.size)
+        utility = label_utility(Instances(image.size, truth.labels, masks=masks), truth).double().numpy()
+        np.add.at(sums[row], truth.labels.numpy(), utility)
+        np.add.at(counts[row], truth.labels.numpy(), 1)
+    return MeanScores(sums, counts)

@@ -1,26 +1,24 @@
-"""What was checked of a version before it serves, and what was found."""
+"""The result of the gate, and its record in the promotion log."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:  # which needs torch; moving an alias does not
-    from pipelines.promotion.version_predictions import Answers
+from pipelines.config.platform_schema import Promote
 
-
-# Of a check, in words; None: there was nothing to compare with.
+Results = list[dict[str, Any]]  # COCO results of one image
 OUTCOME = {True: "passed", False: "failed", None: "not compared"}
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was checked, and what was found, in words.
+    """One check.
 
     Attributes:
         name: of the check.
-        passed: None where there was nothing to compare with: neither passed nor failed.
-        found: what was.
+        passed: None if there was nothing to compare with.
+        found: the finding in words.
     """
 
     name: str
@@ -29,14 +27,23 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """All checks, the numbers behind them, and the candidate's answers."""
+class GateResult:
+    """All checks, the numbers behind them, and the candidate's predictions on `val` (None: it made none)."""
 
     checks: tuple[Check, ...]
     numbers: dict[str, float] = field(default_factory=dict)
-    answers: Answers | None = None
+    predictions: tuple[Results, ...] | None = None
 
     @property
     def failed(self) -> tuple[Check, ...]:
-        """The checks that were made and not passed."""
+        """The checks that failed; those that compared nothing are not among them."""
         return tuple(check for check in self.checks if check.passed is False)
+
+
+def gate_record(result: GateResult, settings: Promote) -> dict[str, Any]:
+    """The result of the gate as fields of a log entry."""
+    return {
+        "checks": {c.name: {"passed": c.passed, "found": c.found} for c in result.checks},
+        "numbers": {key: round(value, 6) for key, value in result.numbers.items()},
+        "settings": settings.model_dump(),
+    }

@@ -1,4 +1,4 @@
-"""What `wssis models` prints: every registered version, its aliases, and what is known of it."""
+"""`wssis models`: every registered version, its aliases, metrics and data."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ METRICS = {
 
 
 def list_models(say: Callable[[str], None] = print) -> None:
-    """Print a table a model.
+    """Print a table per model.
 
     Raises:
-        InputError: nothing was registered yet.
+        InputError: nothing is registered yet.
     """
     known = {name: versions.versions(name) for name in METRICS}
     if not any(known.values()):
         raise InputError(
             "expected registered models, found none",
             where=store_place(),
-            remedy="`dvc repro` registers what it trained",
+            remedy="`dvc repro` registers the models that it trains",
         )
     for name, found in known.items():
         if not found:
@@ -38,11 +38,10 @@ def list_models(say: Callable[[str], None] = print) -> None:
         head = ["version", "aliases", *METRICS[name].values(), "val", "data", "commit", "registered"]
         for line in table([head, *(row(version) for version in found)]):
             say(f"  {line}")
-        begun = promote.pending(name)
-        if begun:
+        if move := promote.pending(name):
             say(
-                f"  version {begun['version']} was being {begun['event']} at {begun['time']} and that was "
-                "interrupted; the next `wssis promote` or `wssis rollback` ends it"
+                f"  version {move['version']}: `{move['event']}` at {move['time']} was interrupted; "
+                "the next `wssis promote` or `wssis rollback` completes it"
             )
 
 

@@ -1,8 +1,7 @@
-"""Asks a registered model as whoever serves it would, in a process of its own: `python -P answering.py JSON`.
+"""Runs a registered model in a process of its own: `python -P predict_worker.py JSON`.
 
-`pipelines.promotion.version_predictions` runs this file by its path. It imports nothing of wssis or
-pipelines, so that both come
-out of the version, as they do wherever it is served.
+`version_predictions` starts this file by its path. It imports nothing of wssis or pipelines, so that both
+come from the version, as they do wherever it is served.
 """
 
 from __future__ import annotations
@@ -16,35 +15,35 @@ import mlflow
 import pandas
 
 
-def main(questions: Path) -> None:
-    """Answer the rows of a file, a JSON line each in the file `answers`.
+def main(request: Path) -> None:
+    """Predict the rows of a request; the file `results` gets a line of JSON per row.
 
-    Stdout gets a line when the model is loaded, and one after each answer.
+    Prints a line when the model is loaded, and one after each row.
 
     Args:
-        questions: JSON with `store` (a URI), `model` (its folder), `rows` (an image's path and the other
-            columns) and `answers`, the path to write.
+        request: JSON with `store` (a URI), `model` (its folder), `rows` (an image's path and the other
+            columns) and `results`, the path to write.
 
     Raises:
-        RuntimeError: the code that answers is not the version's own.
+        RuntimeError: the code that runs is not the version's own.
     """
-    asked: dict[str, Any] = json.loads(questions.read_text())
-    mlflow.set_tracking_uri(asked["store"])
-    mlflow.set_registry_uri(asked["store"])
-    model = mlflow.pyfunc.load_model(asked["model"])
+    given: dict[str, Any] = json.loads(request.read_text())
+    mlflow.set_tracking_uri(given["store"])
+    mlflow.set_registry_uri(given["store"])
+    model = mlflow.pyfunc.load_model(given["model"])
     code = Path(sys.modules["wssis"].__file__ or "").resolve()
-    if not code.is_relative_to(Path(asked["model"]).resolve()):
-        raise RuntimeError(f"expected the code in {asked['model']}, found {code}")
-    known = model.metadata.get_params_schema()
-    # AP needs all instances, below the version's own score threshold too.
-    with_score = known is not None and any(param.name == "score" for param in known.params)
-    params = {"score": 0.0} if with_score else None
+    if not code.is_relative_to(Path(given["model"]).resolve()):
+        raise RuntimeError(f"expected the code in {given['model']}, found {code}")
+    schema = model.metadata.get_params_schema()
+    # AP needs all instances, also those below the version's own score threshold.
+    has_score = schema is not None and any(param.name == "score" for param in schema.params)
+    params = {"score": 0.0} if has_score else None
     print("loaded", flush=True)
-    with open(asked["answers"], "w") as file:
-        for row in asked["rows"]:
+    with open(given["results"], "w") as file:
+        for row in given["rows"]:
             image = Path(row["image"]).read_bytes()
-            [found] = model.predict(pandas.DataFrame([{**row, "image": image}]), params=params)
-            file.write(json.dumps(found) + "\n")
+            [results] = model.predict(pandas.DataFrame([{**row, "image": image}]), params=params)
+            file.write(json.dumps(results) + "\n")
             print(flush=True)
 
 

@@ -1,7 +1,7 @@
-"""Which version serves: the aliases `production` and `previous`, moved by one command at a time.
+"""`wssis promote` and `wssis rollback`: the aliases `production` and `previous`.
 
-A move is noted on the model first (`PENDING`), then in the log, then made. A command that was killed in
-between leaves the note, and the next one that moves anything ends what it began (`finish`).
+A move is written down before it is made: on the model (`PENDING`), then in the log. If the command is killed
+in between, the next one that moves an alias completes the move first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from pipelines import paths
 from pipelines.config.platform_schema import Promote
-from pipelines.promotion.gate_result import OUTCOME, Verdict
+from pipelines.promotion.gate_result import OUTCOME, GateResult, gate_record
 from pipelines.registry import versions
 from pipelines.registry.register import ALIAS
 from pipelines.registry.versions import Version
@@ -29,10 +29,11 @@ from wssis.files import append_line
 
 PRODUCTION = "production"
 PREVIOUS = "previous"
-PENDING = "wssis.pending"  # tag of a model: the move that is under way, as JSON
+PENDING = "wssis.pending"  # tag of a model: the log entry of a move under way, as JSON
 
 Say = Callable[[str], None]
-Examine = Callable[[Version, Version | None, Promote], Verdict]
+Entry = dict[str, Any]  # of the log
+Gate = Callable[[Version, Version | None, Promote], GateResult]
 
 
 def promote(
@@ -43,20 +44,20 @@ def promote(
     why: str = "",
     force: bool = False,
     say: Say = print,
-    examine: Examine | None = None,
+    gate: Gate | None = None,
 ) -> None:
-    """Point `production` at a version that passes the gate, and `previous` at the one that served.
+    """Point `production` at a version that passes the gate, and `previous` at the one it replaces.
 
     Args:
         name: of the model.
-        number: of the version, None for that under `candidate`.
+        number: of the version; None: the one under `candidate`.
         settings: of the gate.
-        why: is recorded; needed with `force`.
-        force: promote whatever the gate says, which is recorded, too.
-        examine: the gate, `pipelines.promotion.gate.examine` unless another is given.
+        why: reason for the log; required with `force`.
+        force: promote whatever the gate finds; the checks run and are logged all the same.
+        gate: replaces `pipelines.promotion.gate.examine`.
 
     Raises:
-        InputError: no such version, it does not pass, `force` without `why`, or another promotion goes on.
+        InputError: no such version, a check fails, `force` without `why`, or another promotion is running.
     """
     if force and not why.strip():
         raise InputError(
@@ -64,71 +65,73 @@ def promote(
             where="--force",
             remedy="Say why the gate is overridden: --why TEXT",
         )
-    with alone():
-        finish(name, say)
+    with promotion_lock():
+        complete_pending(name, say)
         candidate = versions.find(name, ALIAS if number is None else number)
-        serving = in_production(name)
-        if serving is not None and candidate.number == serving.number:
+        replaced = in_production(name)
+        if replaced is not None and candidate.number == replaced.number:
             say(f"{candidate.uri} is in production already; nothing changes")
             return
-        say(f"{candidate.uri} against {serving.uri if serving else 'nothing: no version is in production'}")
-        verdict = (examine or _gate())(candidate, serving, settings)
-        for check in verdict.checks:
+        say(f"{candidate.uri} against {replaced.uri if replaced else 'nothing: no version is in production'}")
+        result = (gate or _load_gate())(candidate, replaced, settings)
+        for check in result.checks:
             outcome = OUTCOME[check.passed]
             say(f"  {outcome if check.passed is not False else outcome.upper()}  {check.name}: {check.found}")
-        event = "promoted" if not verdict.failed else "forced" if force else "refused"
-        line = record(event, candidate, serving, why) | judged(verdict, settings)
+        event = "promoted" if not result.failed else "forced" if force else "refused"
+        entry = log_entry(event, candidate, replaced, why) | gate_record(result, settings)
         if event == "refused":
-            append_line(log_file(), json.dumps(line, allow_nan=False))
-            versions.tag(name, candidate.number, tags(line))
+            append_line(log_file(), json.dumps(entry, allow_nan=False))
+            versions.tag(name, candidate.number, tags(entry))
             raise InputError(
                 "expected all checks to pass, found "
-                + "; ".join(f"{check.name}: {check.found}" for check in verdict.failed),
+                + "; ".join(f"{check.name}: {check.found}" for check in result.failed),
                 where=candidate.uri,
                 remedy="Nothing was moved; --force --why TEXT overrides the gate",
             )
-        move(line)
-        before = f", {PREVIOUS} {serving.number}" if serving else ""
+        move(entry)
+        before = f", {PREVIOUS} {replaced.number}" if replaced else ""
         say(f"{PRODUCTION} is version {candidate.number}{before}")
-        if verdict.answers is not None:
-            from pipelines.promotion.version_predictions import keep
+        if result.predictions is not None:
+            from pipelines.promotion import version_predictions
 
-            keep(candidate, verdict.answers)
+            version_predictions.cache(candidate, result.predictions)
 
 
-def _gate() -> Examine:
-    from pipelines.promotion.gate import examine  # needs torch, which takes seconds: not to roll back
+def _load_gate() -> Gate:
+    from pipelines.promotion.gate import (
+        examine,
+    )  # needs torch, which takes seconds and a rollback does not need
 
     return examine
 
 
 def rollback(name: str, *, why: str = "", say: Say = print) -> None:
-    """Swap `production` and `previous`. Nothing is checked: that version has served before.
+    """Swap `production` and `previous`, without checks: that version was in production before.
 
     Raises:
-        InputError: there is no earlier version, or another promotion goes on.
+        InputError: there is no previous version, or another promotion is running.
     """
-    with alone():
-        finish(name, say)
-        pointing = versions.aliases(name)
+    with promotion_lock():
+        complete_pending(name, say)
+        known = versions.aliases(name)
         for alias in (PRODUCTION, PREVIOUS):
-            if alias not in pointing:
+            if alias not in known:
                 raise InputError(
                     f"expected a version under the alias {alias}, found none",
                     where=f"models:/{name}",
                     remedy="There is nothing to go back to; `wssis models` lists versions and aliases",
                 )
-        back, serving = versions.find(name, PREVIOUS), versions.find(name, PRODUCTION)
-        move(record("rolled back", back, serving, why))
-        say(f"{PRODUCTION} is version {back.number} again, {PREVIOUS} {serving.number}")
+        back, replaced = versions.find(name, PREVIOUS), versions.find(name, PRODUCTION)
+        move(log_entry("rolled back", back, replaced, why))
+        say(f"{PRODUCTION} is version {back.number} again, {PREVIOUS} {replaced.number}")
 
 
 @contextmanager
-def alone() -> Iterator[None]:
-    """Hold the lock of this project's promotions.
+def promotion_lock() -> Iterator[None]:
+    """The lock of this project's promotions.
 
     Raises:
-        InputError: another process holds it. Whoever comes second did not see what the first one changes.
+        InputError: another process holds it. Waiting would decide on what that process is about to change.
     """
     path = log_file().with_suffix(".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,9 +140,9 @@ def alone() -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise InputError(
-            "expected no other promotion, found one under way",
+            "another promotion is running",
             where=path,
-            remedy="Wait until it ends, look at `wssis models`, and run again",
+            remedy="Wait until it ends, look at `wssis models`, and run this again",
         ) from None
     try:
         yield
@@ -147,38 +150,38 @@ def alone() -> Iterator[None]:
         lock.release()
 
 
-def move(line: dict[str, Any]) -> None:
-    """Make the move that a line of the log describes, so that a kill at any point can be made good."""
-    versions.set_note(line["model"], PENDING, json.dumps(line, allow_nan=False))
-    _apply(line)
+def move(entry: Entry) -> None:
+    """Make the move of a log entry; `complete_pending` completes it after a kill at any point."""
+    versions.set_note(entry["model"], PENDING, json.dumps(entry, allow_nan=False))
+    _apply(entry)
 
 
-def finish(name: str, say: Say) -> None:
-    """End the move that a killed command began, if there is one."""
-    line = pending(name)
-    if line is None:
+def complete_pending(name: str, say: Say) -> None:
+    """Complete the move that a killed command began, if there is one."""
+    entry = pending(name)
+    if entry is None:
         return
-    if line["version"] in [version.number for version in versions.versions(name)]:
-        _apply(line)
-        say(f"ended what was interrupted at {line['time']}: version {line['version']} {line['event']}")
+    if entry["version"] in [version.number for version in versions.versions(name)]:
+        _apply(entry)
+        say(f"completed the move interrupted at {entry['time']}: version {entry['version']} {entry['event']}")
     else:  # deleted since
         versions.set_note(name, PENDING, "")
 
 
-def pending(name: str) -> dict[str, Any] | None:
-    """The move of a model that was begun and not ended."""
+def pending(name: str) -> Entry | None:
+    """The log entry of a model's move that was begun and not completed."""
     text = versions.note(name, PENDING)
     return json.loads(text) if text else None
 
 
-def _apply(line: dict[str, Any]) -> None:
-    name = line["model"]
-    if all(line["id"] != other["id"] for other in log()):
-        append_line(log_file(), json.dumps(line, allow_nan=False))
-    versions.tag(name, line["version"], tags(line))
-    if line["production"] is not None:
-        versions.set_alias(name, PREVIOUS, line["production"])
-    versions.set_alias(name, PRODUCTION, line["version"])
+def _apply(entry: Entry) -> None:
+    name = entry["model"]
+    if all(entry["id"] != other["id"] for other in log()):
+        append_line(log_file(), json.dumps(entry, allow_nan=False))
+    versions.tag(name, entry["version"], tags(entry))
+    if entry["production"] is not None:
+        versions.set_alias(name, PREVIOUS, entry["production"])
+    versions.set_alias(name, PRODUCTION, entry["version"])
     versions.set_note(name, PENDING, "")
 
 
@@ -187,46 +190,37 @@ def in_production(name: str) -> Version | None:
     return versions.find(name, PRODUCTION) if PRODUCTION in versions.aliases(name) else None
 
 
-def record(event: str, to: Version, serving: Version | None, why: str) -> dict[str, Any]:
-    """A line of the log: who moves what, when and why."""
+def log_entry(event: str, version: Version, replaced: Version | None, why: str) -> Entry:
+    """An entry of the log: what happens to a version, who did it, when and why."""
     return {
         "id": uuid.uuid4().hex,
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "event": event,
-        "model": to.name,
-        "version": to.number,
-        "production": serving.number if serving else None,  # what served until then
+        "model": version.name,
+        "version": version.number,
+        "production": replaced.number if replaced else None,  # the version in production until then
         "why": why.strip(),
         "by": f"{psutil.Process().username()}@{socket.gethostname()}",
     }
 
 
-def judged(verdict: Verdict, settings: Promote) -> dict[str, Any]:
-    """What the gate found, for a line of the log."""
-    return {
-        "checks": {c.name: {"passed": c.passed, "found": c.found} for c in verdict.checks},
-        "numbers": {key: round(value, 6) for key, value in verdict.numbers.items()},
-        "settings": settings.model_dump(),
-    }
-
-
-def tags(line: dict[str, Any]) -> dict[str, str]:
-    """A line of the log as tags of its version."""
-    found = {key: str(line[key]) for key in ("event", "time", "why", "by")}
-    found["against"] = str(line["production"] or "")
-    found |= {key: str(value) for key, value in line.get("numbers", {}).items()}
-    for name, check in line.get("checks", {}).items():
+def tags(entry: Entry) -> dict[str, str]:
+    """An entry of the log as tags of its version."""
+    found = {key: str(entry[key]) for key in ("event", "time", "why", "by")}
+    found["against"] = str(entry["production"] or "")
+    found |= {key: str(value) for key, value in entry.get("numbers", {}).items()}
+    for name, check in entry.get("checks", {}).items():
         found[f"check {name}"] = f"{OUTCOME[check['passed']]}: {check['found']}"
     return {f"promote/{key}": value for key, value in found.items()}
 
 
 def log_file() -> Path:
-    """Beside the artifacts, whose versions it speaks of."""
+    """The log, beside the artifacts of the versions that it names."""
     return paths.project_root() / paths.PROMOTIONS
 
 
-def log() -> list[dict[str, Any]]:
-    """Every line of the log; one that a kill cut off is left out."""
+def log() -> list[Entry]:
+    """Every entry of the log; a line that a kill cut off is skipped."""
     if not log_file().exists():
         return []
     found = []

@@ -1,7 +1,7 @@
-"""What registered versions answer on the validation set: each is asked in a process of its own.
+"""Predictions of registered versions on the validation set, each made in a process of its own.
 
-A version is asked through MLflow with the code that it brings along, so that what is measured is what is
-served, and a version that cannot be loaded anew is found out.
+A version runs through MLflow with the code stored in it. So what is measured is what is served, and a
+version that does not load any more is noticed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 from pipelines import paths
 from pipelines.console.progress import Meter
 from pipelines.inference.label_dataset import prompts
+from pipelines.promotion.gate_result import Results
 from pipelines.registry.lineage import VAL_DIGEST
 from pipelines.registry.versions import Version
 from pipelines.tracking.store import store_uri
@@ -28,17 +30,16 @@ from wssis.data.coco import Annotation, CocoData, ImageRecord
 from wssis.errors import InputError
 from wssis.files import write_json
 
-CHILD = Path(__file__).with_name("predict_worker.py")
-Results = list[dict[str, Any]]
+WORKER = Path(__file__).with_name("predict_worker.py")
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a version answered.
+class Predictions:
+    """Predictions of a version.
 
     Attributes:
         results: COCO results of each image, in the order of the images (and of the points of a labeler).
-        seconds: start, loading and answering.
+        seconds: to start, load and predict.
         problem: why there are none, or why they cannot be used; "" if all is well.
     """
 
@@ -47,37 +48,30 @@ class Answers:
     problem: str = ""
 
 
-def ask(version: Version, val: CocoData, points: bool) -> Answers:
-    """The answers of a version to every image of `val`, to the points of its objects if `points`."""
+def predict_val(version: Version, val: CocoData, points: bool) -> Predictions:
+    """A version's predictions for every image of `val`; with `points`, for a point in each of its objects."""
     try:
-        own = version.folder
+        model = version.folder  # by its name a server would send the files once more
     except InputError as error:
-        return Answers(problem=str(error))
-    rows = [question(record, val, points) for record in val.images]
+        return Predictions(problem=str(error))
+    rows = [input_row(image, val, points) for image in val.images]
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        asked = {
-            "store": store_uri(),
-            "model": str(own),  # by its name a server would send the files once more
-            "rows": rows,
-            "answers": str(folder / "answers"),
-        }
-        (folder / "questions.json").write_text(json.dumps(asked))
-        complaint = _run(folder, f"version {version.number}", len(rows))
-        if complaint:
-            return Answers(seconds=time.monotonic() - started, problem=complaint)
-        lines = (folder / "answers").read_text().splitlines()
-    results = tuple(json.loads(line) for line in lines)
-    problem = fault(results, val, rows)
-    return Answers(results, time.monotonic() - started, problem)
+        file = folder / "results"
+        request = {"store": store_uri(), "model": str(model), "rows": rows, "results": str(file)}
+        (folder / "request.json").write_text(json.dumps(request))
+        problem = _run_worker(folder, f"version {version.number}", len(rows))
+        results = () if problem else tuple(json.loads(line) for line in file.read_text().splitlines())
+    problem = problem or format_problem(results, val, rows)
+    return Predictions(results, time.monotonic() - started, problem)
 
 
-def question(record: ImageRecord, val: CocoData, points: bool) -> dict[str, Any]:
-    """The row of an image; with `points`, a point for each object that has a mask."""
-    row: dict[str, Any] = {"image": str(Path(val.image_dir).resolve() / record.file_name)}
+def input_row(image: ImageRecord, val: CocoData, points: bool) -> dict[str, Any]:
+    """The model's input for an image; with `points`, a point for each object that has a mask."""
+    row: dict[str, Any] = {"image": str(Path(val.image_dir).resolve() / image.file_name)}
     if points:
-        xy, labels, _ = prompts(replace(record, annotations=tuple(masked(record))))
+        xy, labels, _ = prompts(replace(image, annotations=tuple(with_masks(image))))
         row["points"] = [
             {"x": x, "y": y, "class": val.class_names[label]}
             for (x, y), label in zip(xy.tolist(), labels.tolist(), strict=True)
@@ -85,20 +79,20 @@ def question(record: ImageRecord, val: CocoData, points: bool) -> dict[str, Any]
     return row
 
 
-def masked(record: ImageRecord) -> list[Annotation]:
+def with_masks(image: ImageRecord) -> list[Annotation]:
     """The objects of an image that have a mask."""
-    return [item for item in record.objects if item.rle is not None]
+    return [item for item in image.objects if item.rle is not None]
 
 
-def _run(folder: Path, name: str, count: int) -> str:
-    """Run the process; returns the last line of its complaint, or "" if it did well."""
-    # No PYTHONPATH and a folder of its own: wssis must be found in the version and nowhere else.
+def _run_worker(folder: Path, name: str, count: int) -> str:
+    """Run the worker; returns the last line of its error output, or "" if it succeeded."""
+    # No PYTHONPATH and another folder: wssis must come from the version and nowhere else.
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    words = [sys.executable, "-P", str(CHILD), str(folder / "questions.json")]
+    command = [sys.executable, "-P", str(WORKER), str(folder / "request.json")]
     with open(folder / "errors", "w+") as errors:
-        with subprocess.Popen(words, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=errors) as process:
+        with subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=errors) as process:
             assert process.stdout is not None
-            if process.stdout.readline():  # it is loaded
+            if process.stdout.readline():  # the model is loaded
                 with Meter(name, count, "images") as meter:
                     for _ in process.stdout:
                         meter.step()
@@ -106,52 +100,52 @@ def _run(folder: Path, name: str, count: int) -> str:
             return ""
         errors.seek(0)
         lines = [line.strip() for line in errors if line.strip()]
-        return lines[-1] if lines else f"it ended with {process.returncode}"
+        return lines[-1] if lines else f"the process ended with {process.returncode}"
 
 
-def fault(answers: tuple[Any, ...], val: CocoData, rows: list[dict[str, Any]]) -> str:
-    """What is wrong with the form of the answers, "" if nothing is."""
+def format_problem(results: Sequence[Any], val: CocoData, rows: Sequence[dict[str, Any]]) -> str:
+    """What makes results unusable, "" if nothing does."""
     known = {category.id for category in val.categories}
-    if len(answers) != len(rows):
-        return f"expected {len(rows)} answers, found {len(answers)}"
-    for record, found, row in zip(val.images, answers, rows, strict=True):
-        if "points" in row and len(found) != len(row["points"]):
-            return f"{record.file_name}: expected {len(row['points'])} masks, found {len(found)}"
-        for item in found:
+    if len(results) != len(rows):
+        return f"expected results of {len(rows)} images, found {len(results)}"
+    for image, items, row in zip(val.images, results, rows, strict=True):
+        if "points" in row and len(items) != len(row["points"]):
+            return f"{image.file_name}: expected {len(row['points'])} masks, found {len(items)}"
+        for item in items:
             try:
-                good = (
+                valid = (
                     item["category_id"] in known
-                    and tuple(item["segmentation"]["size"]) == record.size
+                    and tuple(item["segmentation"]["size"]) == image.size
                     and 0 <= item["score"] <= 1
                 )
             except (KeyError, TypeError, ValueError):
-                good = False
-            if not good:
-                return f"{record.file_name}: expected COCO results, found {json.dumps(item)[:80]}"
+                valid = False
+            if not valid:
+                return f"{image.file_name}: expected COCO results, found {json.dumps(item)[:80]}"
     return ""
 
 
-def kept(version: Version) -> Answers | None:
-    """Answers of a version that were kept for the next comparison, None if there are none that hold."""
+def cached(version: Version) -> Predictions | None:
+    """Predictions that `cache` kept for this version, None if there are none or libraries changed since."""
     try:
-        document = json.loads(_file(version).read_text())
-        if document["key"] == _key(version):
-            return Answers(tuple(document["results"]))
+        document = json.loads(_cache_file(version).read_text())
+        if document["key"] == _cache_key(version):
+            return Predictions(tuple(document["results"]))
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return None
 
 
-def keep(version: Version, answers: Answers) -> None:
-    """Keep the answers of the version that is now in production, in place of those of the last."""
-    write_json(_file(version), {"key": _key(version), "results": answers.results})
+def cache(version: Version, results: Sequence[Results]) -> None:
+    """Keep the predictions of the version that is now in production for the next comparison."""
+    write_json(_cache_file(version), {"key": _cache_key(version), "results": results})
 
 
-def _file(version: Version) -> Path:
+def _cache_file(version: Version) -> Path:
     return paths.project_root() / paths.SCRATCH / f"answers-{version.name}.json"
 
 
-def _key(version: Version) -> str:
+def _cache_key(version: Version) -> str:
     libraries = [package_version(name) for name in ("torch", "torchvision", "timm", "numpy")]
     parts = [version.content, version.tags.get(VAL_DIGEST, ""), sys.version, *libraries]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

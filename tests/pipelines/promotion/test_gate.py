@@ -1,4 +1,4 @@
-"""What the gate lets through, and what it says of what it does not."""
+"""The gate: which versions pass, and what it reports about those that do not."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from pipelines.config.schema import Promote
 from pipelines.inference.label_dataset import IGNORED
 from pipelines.promotion import gate, version_predictions
 from pipelines.promotion.gate import examine
-from pipelines.promotion.gate_result import Verdict
-from pipelines.promotion.version_predictions import Answers
+from pipelines.promotion.gate_result import GateResult
+from pipelines.promotion.version_predictions import Predictions
 from pipelines.registry.lineage import VAL_DIGEST, val_digest
 from pipelines.registry.versions import Version
 from wssis.data import rle as rle_api
@@ -79,172 +79,167 @@ def version(number: int, name: str = "wssis-student", **tags: str) -> Stub:
 
 
 def both(cat: float = 0.9, dog: float = 0.9) -> list[dict[str, Any]]:
-    """Right masks of both, where the scores are not 0."""
+    """Correct masks of both objects, without those whose score is 0."""
     found = [result(3, LEFT, cat), result(7, RIGHT, dog)]
     return [item for item in found if item["score"]]
 
 
-@pytest.fixture
-def answer(val: CocoData, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """answer({version number: its answers}), which is then not asked for."""
+Predict = Callable[[dict[int, Predictions]], None]
 
-    def given(answers: dict[int, Answers]) -> None:
-        monkeypatch.setattr(version_predictions, "ask", lambda asked, val, points: answers[asked.number])
+
+@pytest.fixture
+def predict(val: CocoData, monkeypatch: pytest.MonkeyPatch) -> Predict:
+    """Set the predictions of versions, by number, in place of running them."""
+
+    def given(predictions: dict[int, Predictions]) -> None:
+        monkeypatch.setattr(version_predictions, "predict_val", lambda v, val, points: predictions[v.number])
 
     return given
 
 
-def passed(verdict: Verdict) -> dict[str, bool | None]:
-    return {check.name: check.passed for check in verdict.checks}
-
-
-def said(verdict: Verdict, name: str) -> str:
-    return next(check.found for check in verdict.checks if check.name == name)
-
-
+GOOD = Predictions((*[both()] * 4, []), 2.0)
 NAMES = ("validation set", "signature", "answers", "gain", "classes")
 ALL_OK: dict[str, bool | None] = dict.fromkeys(NAMES, True)
+NOT_COMPARED: dict[str, bool | None] = dict.fromkeys(("signature", "gain", "classes"))
 
 
-def test_the_first_version_has_nothing_to_beat_but_must_answer(answer: Callable[..., None]) -> None:
-    answer({1: Answers((*[both()] * 4, []), 2.0)})
-    verdict = examine(version(1, student_AP="1.0"), None, Promote())
-    not_compared: dict[str, bool | None] = dict.fromkeys(("signature", "gain", "classes"))
-    assert passed(verdict) == ALL_OK | not_compared
-    assert verdict.failed == ()
-    assert "no version is in production" in said(verdict, "gain")
-    assert verdict.numbers == {"score": pytest.approx(1.0)}
-    answer({1: Answers(problem="ModuleNotFoundError: no module wssis")})
-    verdict = examine(version(1), None, Promote())
-    assert passed(verdict) == ALL_OK | not_compared | {"answers": False, "gain": False, "classes": False}
-    assert "no module wssis" in said(verdict, "answers")
+def passed(result: GateResult) -> dict[str, bool | None]:
+    return {check.name: check.passed for check in result.checks}
 
 
-def test_answers_must_be_as_good_as_registered(answer: Callable[..., None]) -> None:
-    answer({1: Answers((*[both()] * 4, []), 2.0)})
-    verdict = examine(version(1, student_AP="0.5"), None, Promote())
-    assert [check.name for check in verdict.failed] == ["answers"]
-    assert "AP 1.000, registered with 0.500" in said(verdict, "answers")
+def found(result: GateResult, name: str) -> str:
+    return next(check.found for check in result.checks if check.name == name)
 
 
-def test_a_better_version_passes_and_says_how_sure(answer: Callable[..., None]) -> None:
-    answer({1: Answers((both(), both(), both(dog=0), both(dog=0), [])), 2: Answers((*[both()] * 4, []))})
-    verdict = examine(version(2), version(1), Promote(resamples=200))
-    assert passed(verdict) == ALL_OK
-    numbers = verdict.numbers
+def test_the_first_version_must_predict_but_is_not_compared(predict: Predict) -> None:
+    predict({1: GOOD})
+    result = examine(version(1, student_AP="1.0"), None, Promote())
+    assert passed(result) == ALL_OK | NOT_COMPARED
+    assert result.failed == ()
+    assert "no version is in production" in found(result, "gain")
+    assert result.numbers == {"score": pytest.approx(1.0)}
+    predict({1: Predictions(problem="ModuleNotFoundError: no module wssis")})
+    result = examine(version(1), None, Promote())
+    assert passed(result) == ALL_OK | NOT_COMPARED | {"answers": False, "gain": False, "classes": False}
+    assert "no module wssis" in found(result, "answers")
+
+
+def test_the_ap_must_be_the_registered_one(predict: Predict) -> None:
+    predict({1: GOOD})
+    result = examine(version(1, student_AP="0.5"), None, Promote())
+    assert [check.name for check in result.failed] == ["answers"]
+    assert "AP 1.000, registered with 0.500" in found(result, "answers")
+
+
+def test_a_better_version_passes_with_an_interval(predict: Predict) -> None:
+    predict({1: Predictions((both(), both(), both(dog=0), both(dog=0), [])), 2: GOOD})
+    result = examine(version(2), version(1), Promote(resamples=200))
+    assert passed(result) == ALL_OK
+    numbers = result.numbers
     assert numbers["score"] == pytest.approx(1)
     assert numbers["gain"] == pytest.approx(1 - (1 + 51 / 101) / 2)
     assert numbers["gain"] == pytest.approx(numbers["score"] - numbers["production_score"])
     assert 0 <= numbers["gain_low"] < numbers["gain"] < numbers["gain_high"] <= 0.5
     assert numbers["sure"] == 1
-    assert verdict.answers is not None
+    assert result.predictions == GOOD.results
     # The other way round it loses, and a class loses more than it may.
-    verdict = examine(version(1), version(2), Promote(resamples=200))
-    assert passed(verdict) == ALL_OK | {"gain": False, "classes": False}
-    assert "dog -0.495" in said(verdict, "classes")
-    # It may, if that is what params say.
+    result = examine(version(1), version(2), Promote(resamples=200))
+    assert passed(result) == ALL_OK | {"gain": False, "classes": False}
+    assert "dog -0.495" in found(result, "classes")
     lenient = Promote(min_gain=-0.5, max_class_loss=0.6, min_sure=0.0, resamples=200)
     assert passed(examine(version(1), version(2), lenient)) == ALL_OK
 
 
-def test_a_gain_that_one_class_pays_for_is_refused(answer: Callable[..., None]) -> None:
-    before = Answers((both(cat=0), both(cat=0), both(cat=0), both(), []))
-    after = Answers((both(), both(), both(dog=0), both(), []))
-    answer({1: before, 2: after})
-    verdict = examine(version(2), version(1), Promote())
-    assert passed(verdict) == ALL_OK | {"classes": False}
-    assert "dog" in said(verdict, "classes")
-    assert "cat" not in said(verdict, "classes")
+def test_a_gain_at_the_cost_of_one_class_is_refused(predict: Predict) -> None:
+    before = Predictions((both(cat=0), both(cat=0), both(cat=0), both(), []))
+    after = Predictions((both(), both(), both(dog=0), both(), []))
+    predict({1: before, 2: after})
+    result = examine(version(2), version(1), Promote())
+    assert passed(result) == ALL_OK | {"classes": False}
+    assert "dog" in found(result, "classes")
+    assert "cat" not in found(result, "classes")
 
 
-def test_the_bar_is_min_gain_and_min_sure() -> None:
-    result = Comparison(0.5, 0.25, np.array([0.25]), np.array([-0.1, 0.1, 0.1, 0.3]))
-    assert gate.gain(result, Promote(min_gain=0.1, min_sure=0.75)).passed
-    assert not gate.gain(result, Promote(min_gain=0.26, min_sure=0)).passed
-    unsure = gate.gain(result, Promote(min_gain=0, min_sure=0.8))
+def test_min_gain_and_min_sure_are_the_bar() -> None:
+    comparison = Comparison(0.5, 0.25, np.array([0.25]), np.array([-0.1, 0.1, 0.1, 0.3]))
+    assert gate.check_gain(comparison, Promote(min_gain=0.1, min_sure=0.75)).passed
+    assert not gate.check_gain(comparison, Promote(min_gain=0.26, min_sure=0)).passed
+    unsure = gate.check_gain(comparison, Promote(min_gain=0, min_sure=0.8))
     assert not unsure.passed
     assert "75 %" in unsure.found
-    assert "promote.min_sure asks for 80 %" in unsure.found
+    assert "promote.min_sure is 80 %" in unsure.found
     unknown = Comparison(np.nan, np.nan, np.array([np.nan]), np.zeros(0))
-    assert not gate.gain(unknown, Promote()).passed
-    assert gate.classes(unknown, ("cat",), Promote()).passed
+    assert not gate.check_gain(unknown, Promote()).passed
+    assert gate.check_classes(unknown, ("cat",), Promote()).passed
 
 
-def test_other_validation_sets_cannot_be_compared(answer: Callable[..., None]) -> None:
-    answer({})
+def test_other_validation_sets_are_not_compared(predict: Predict) -> None:
+    predict({})
     here = version(1).tags[VAL_DIGEST]
     for candidate, production, words in (
         (version(2, **{VAL_DIGEST: "e" * 64}), version(1), ("version 2", "eeeeeeee", here[:8])),
         (version(2), version(1, **{VAL_DIGEST: "e" * 64}), ("version 1", "eeeeeeee", here[:8])),
         (version(2, **{VAL_DIGEST: ""}), None, ("version 2", "none")),
     ):
-        verdict = examine(candidate, production, Promote())
-        assert passed(verdict)["validation set"] is False
-        assert passed(verdict)["gain"] is False
-        assert all(word in said(verdict, "validation set") for word in words)
-    # So it is if the pixels here changed since, or if there are none.
-    candidate = version(2)
-    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(paths.PREPARED_VAL_IMAGES / "1.png")
-    assert "version 2" in said(examine(candidate, None, Promote()), "validation set")
-    (paths.PREPARED_VAL_IMAGES / "1.png").unlink()
-    assert "1.png" in said(examine(candidate, None, Promote()), "validation set")
-    paths.PREPARED_VAL.unlink()
-    assert "dvc checkout" in said(examine(candidate, None, Promote()), "validation set")
+        result = examine(candidate, production, Promote())
+        assert (passed(result)["validation set"], passed(result)["gain"]) == (False, False)
+        assert all(word in found(result, "validation set") for word in words)
+    candidate, image = version(2), paths.PREPARED_VAL_IMAGES / "1.png"
+    for change, word in (
+        (lambda: Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(image), "version 2"),
+        (image.unlink, "1.png"),
+        (paths.PREPARED_VAL.unlink, "dvc checkout"),
+    ):
+        change()
+        assert word in found(examine(candidate, None, Promote()), "validation set")
 
 
-def test_another_signature_is_refused(answer: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    answer({1: Answers((*[both()] * 4, [])), 2: Answers((*[both()] * 4, []))})
-
-    class Other(Stub):
-        signature = {"inputs": ["image", "scale"]}  # noqa: RUF012
-
-    new = Other("wssis-student", 2, (), datetime.now(UTC), "run", version(2).tags)
-    verdict = examine(new, version(1), Promote())
-    assert passed(verdict) == ALL_OK | {"signature": False}
-    assert "scale" in said(verdict, "signature")
-
-
-def test_a_new_param_that_has_a_default_is_no_other_signature(answer: Callable[..., None]) -> None:
-    answer({1: Answers((*[both()] * 4, [])), 2: Answers((*[both()] * 4, []))})
-
-    class WithScore(Stub):
-        signature = {"inputs": ["image"], "params": [{"name": "score", "default": None}]}  # noqa: RUF012
-
-    new = WithScore("wssis-student", 2, (), datetime.now(UTC), "run", version(2).tags)
-    assert passed(examine(new, version(1), Promote())) == ALL_OK
-    without = examine(version(1), new, Promote())  # whoever sends a score would be refused
-    assert passed(without) == ALL_OK | {"signature": False}
-    assert "lacks params of the version in production: score" in said(without, "signature")
+@pytest.mark.parametrize(
+    ("old", "new", "passes", "words"),
+    [
+        ({}, {"inputs": ["image", "scale"]}, False, "scale"),
+        ({}, {"params": [{"name": "score", "default": None}]}, True, "takes what"),
+        ({"params": [{"name": "score", "default": None}]}, {}, False, "lacks params of the version in"),
+    ],
+)
+def test_callers_of_production_can_call_the_candidate(
+    val: CocoData, old: dict[str, Any], new: dict[str, Any], passes: bool, words: str
+) -> None:
+    one, two = version(1), version(2)
+    for stub, change in ((one, old), (two, new)):
+        object.__setattr__(stub, "signature", Stub.signature | change)
+    check = gate.check_signature(two, one)
+    assert check.passed is passes
+    assert words in check.found
 
 
-def test_a_production_that_does_not_answer_is_said(answer: Callable[..., None]) -> None:
-    answer({1: Answers(problem="it ended with -9"), 2: Answers((*[both()] * 4, []))})
-    verdict = examine(version(2), version(1), Promote())
-    assert passed(verdict) == ALL_OK | {"gain": False, "classes": False}
-    assert "version 1, in production, does not answer: it ended with -9" in said(verdict, "gain")
+def test_a_production_without_predictions_is_reported(predict: Predict) -> None:
+    predict({1: Predictions(problem="the process ended with -9"), 2: GOOD})
+    result = examine(version(2), version(1), Promote())
+    assert passed(result) == ALL_OK | {"gain": False, "classes": False}
+    assert "version 1, in production, gives no predictions: the process" in found(result, "gain")
 
 
-def test_a_labeler_is_judged_by_the_masks_of_points(answer: Callable[..., None], val: CocoData) -> None:
-    labelled = replace(val, images=val.images[:4])
+def test_a_labeler_is_scored_by_the_masks_of_points(predict: Predict, val: CocoData) -> None:
+    labeled = replace(val, images=val.images[:4])
     empty = {**result(7, RIGHT, 0.1), "segmentation": rle(0, 0, 0, 0), "ignore": True}
-    wrong = result(7, LEFT, 0.9)
-    good, undecided, bad = both(), [both()[0], empty], [both()[0], wrong]
-    scores = gate.label_scores(labelled, [good, good, undecided, bad])
+    good, undecided, bad = both(), [both()[0], empty], [both()[0], result(7, LEFT, 0.9)]
+    scores = gate.labeler_scores(labeled, [good, good, undecided, bad])
     assert scores.by_class(np.ones(4)) == pytest.approx([0.5, (0.5 + 0.5 - IGNORED - 0.5) / 4])
-    # Not knowing is better than being wrong.
-    answer({1: Answers((good, good, good, bad)), 2: Answers((good, good, good, undecided))})
+    # An undecided point scores better than a wrong mask.
+    predict({1: Predictions((good, good, good, bad)), 2: Predictions((good, good, good, undecided))})
     one, two = (version(n, "wssis-labeler", student_AP="0.9") for n in (1, 2))
-    verdict = examine(two, one, Promote(resamples=100))
-    assert passed(verdict) == ALL_OK
-    assert verdict.numbers["gain"] == pytest.approx((0.5 - IGNORED) / 4 / 2)
+    better = examine(two, one, Promote(resamples=100))
+    assert passed(better) == ALL_OK
+    assert better.numbers["gain"] == pytest.approx((0.5 - IGNORED) / 4 / 2)
     assert passed(examine(one, two, Promote(resamples=100)))["gain"] is False
 
 
-def test_a_labeler_is_asked_about_images_with_objects_only(val: CocoData) -> None:
-    asked = gate.read_val(points=True)
-    assert [record.id for record in asked.images] == [1, 2, 3, 4]
-    assert len(gate.read_val(points=False).images) == 5
-    row = version_predictions.question(asked.images[0], asked, points=True)
+def test_a_labeler_gets_images_with_objects_only(val: CocoData) -> None:
+    data = gate.load_val(points=True)
+    assert [image.id for image in data.images] == [1, 2, 3, 4]
+    assert len(gate.load_val(points=False).images) == 5
+    row = version_predictions.input_row(data.images[0], data, points=True)
     assert [point["class"] for point in row["points"]] == ["cat", "dog"]
     assert row["points"][0]["x"] == pytest.approx(LEFT[0] + LEFT[2] / 2)
     assert Path(row["image"]).is_absolute()

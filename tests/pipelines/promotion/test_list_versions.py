@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,7 @@ def test_every_version_has_a_line(registered: Path) -> None:
     assert rows[2].split()[1] == "-"
 
 
-def test_no_models_are_one_line(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import shutil
-
+def test_no_models_is_one_line(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(store, tmp_path / "mlflow.db")
     with pytest.raises(InputError, match=r"mlflow\.db.*found none.*dvc repro"):

@@ -1,4 +1,4 @@
-"""Asking a version in a process of its own, and what counts as an answer."""
+"""Predictions of a version in a process of its own, and their format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipelines import paths
 from pipelines.config.schema import Promote
 from pipelines.decode_file import own_decode, write_decode
 from pipelines.promotion import gate, version_predictions
-from pipelines.promotion.version_predictions import Answers
+from pipelines.promotion.version_predictions import Predictions
 from pipelines.registry import register, versions
 from pipelines.tracking.store import open_store
 from wssis.data import rle as rle_api
@@ -50,76 +50,77 @@ def source() -> register.Source:
 
 
 @pytest.mark.slow
-def test_a_student_answers_with_its_own_code_and_passes(
+def test_a_student_predicts_with_its_own_code_and_passes(
     project: CocoData, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Code elsewhere on the path must not be taken for the version's own.
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
-    # AP wants all instances, whatever score a version shows them from.
+    # AP needs all instances, also those below the version's own score threshold.
     write_decode(shutil.copytree(models / "teacher", Path("student")), LOW, 1.0)
     register.register_student(Path("student"), LOW, source())
     version = versions.find("wssis-student", 1)
     assert own_decode(version.files)[1] == 1.0
-    verdict = gate.examine(version, None, Promote())
-    assert not verdict.failed
-    assert verdict.answers is not None
-    assert len(verdict.answers.results) == 2
-    assert all(0 < len(found) <= 3 for found in verdict.answers.results)
+    result = gate.examine(version, None, Promote())
+    assert not result.failed
+    assert result.predictions is not None
+    assert len(result.predictions) == 2
+    assert all(0 < len(found) <= 3 for found in result.predictions)
     assert version.signature["inputs"][0]["name"] == "image"
-    # A version without its code is not answered for by the code that lies here.
+    # The code in this repository does not stand in for a version's own.
     shutil.rmtree(version.folder / "code" / "wssis")
-    answers = version_predictions.ask(version, project, points=False)
-    assert answers.results == ()
-    assert "wssis" in answers.problem
+    predictions = version_predictions.predict_val(version, project, points=False)
+    assert predictions.results == ()
+    assert "wssis" in predictions.problem
 
 
 @pytest.mark.slow
-def test_a_labeler_answers_to_a_point_in_each_object(project: CocoData, models: Path) -> None:
+def test_a_labeler_predicts_a_point_in_each_object(project: CocoData, models: Path) -> None:
     register.register_labeler(models / "teacher", models / "refiner", PseudoRules(), source())
     version = versions.find("wssis-labeler", 1)
-    verdict = gate.examine(version, None, Promote())
-    assert not verdict.failed
-    assert verdict.answers is not None
-    assert [[item["category_id"] for item in found] for found in verdict.answers.results] == [[7], [3]]
-    assert -0.5 <= verdict.numbers["score"] <= 0.5
+    result = gate.examine(version, None, Promote())
+    assert not result.failed
+    assert result.predictions is not None
+    assert [[item["category_id"] for item in found] for found in result.predictions] == [[7], [3]]
+    assert -0.5 <= result.numbers["score"] <= 0.5
     assert not gate.examine(version, version, Promote()).failed
 
 
-def test_faults_of_answers_are_named(project: CocoData) -> None:
-    rows = [version_predictions.question(record, project, points=True) for record in project.images]
+def test_format_problems_are_named(project: CocoData) -> None:
+    rows = [version_predictions.input_row(record, project, points=True) for record in project.images]
     good = {"category_id": 7, "segmentation": {"size": [64, 80], "counts": "x"}, "score": 0.5}
     other = {**good, "segmentation": {"size": [64, 64], "counts": "x"}}
-    assert version_predictions.fault(([good], [other]), project, rows) == ""
-    assert "2 answers, found 1" in version_predictions.fault(([good],), project, rows)
-    assert "a.png: expected 1 masks, found 0" in version_predictions.fault(([], [other]), project, rows)
+    assert version_predictions.format_problem(([good], [other]), project, rows) == ""
+    assert "2 images, found 1" in version_predictions.format_problem(([good],), project, rows)
+    assert "a.png: expected 1 masks, found 0" in version_predictions.format_problem(
+        ([], [other]), project, rows
+    )
     for change in ({"category_id": 5}, {"score": 1.5}, {"score": None}, {"segmentation": {}}):
-        assert "a.png: expected COCO results" in version_predictions.fault(
+        assert "a.png: expected COCO results" in version_predictions.format_problem(
             ([good | change], [other]), project, rows
         )
-    assert "b.png" in version_predictions.fault(([good], [good]), project, rows)
+    assert "b.png" in version_predictions.format_problem(([good], [good]), project, rows)
 
 
-def test_a_version_whose_files_are_gone_has_no_answers(project: CocoData, models: Path) -> None:
+def test_a_version_without_files_has_no_predictions(project: CocoData, models: Path) -> None:
     register.register_student(models / "teacher", LOW, source())
     version = versions.find("wssis-student", 1)
     shutil.rmtree(version.folder)
-    answers = version_predictions.ask(version, project, points=False)
-    assert answers.results == ()
-    assert "models:/wssis-student/1" in answers.problem
+    predictions = version_predictions.predict_val(version, project, points=False)
+    assert predictions.results == ()
+    assert "models:/wssis-student/1" in predictions.problem
 
 
-def test_kept_answers_are_those_of_one_version(registered: Path) -> None:
-    one, two = (versions.find("wssis-student", number) for number in (1, 2))
+def test_predictions_are_cached_for_one_version(registered: Path) -> None:
     versions.tag("wssis-student", 1, {register.CONTENT_TAG: "a"})
     versions.tag("wssis-student", 2, {register.CONTENT_TAG: "b"})
     one, two = (versions.find("wssis-student", number) for number in (1, 2))
-    assert version_predictions.kept(one) is None
-    version_predictions.keep(one, Answers(([{"score": 0.25}], [])))
-    assert version_predictions.kept(one) == Answers(([{"score": 0.25}], []))
-    assert version_predictions.kept(two) is None
-    version_predictions.keep(two, Answers(([],)))
-    assert version_predictions.kept(one) is None
-    assert version_predictions.kept(two) == Answers(([],))
+    assert version_predictions.cached(one) is None
+    version_predictions.cache(one, ([{"score": 0.25}], []))
+    assert version_predictions.cached(one) == Predictions(([{"score": 0.25}], []))
+    assert version_predictions.cached(two) is None
+    version_predictions.cache(two, ([],))
+    assert version_predictions.cached(one) is None
+    assert version_predictions.cached(two) == Predictions(([],))
     (file,) = (registered / paths.SCRATCH).glob("answers-*.json")
     file.write_text(json.dumps({"key": 1}))
-    assert version_predictions.kept(two) is None
+    assert version_predictions.cached(two) is None
