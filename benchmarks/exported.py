@@ -22,10 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipelines.inference.export import instances
+from pipelines.inference.export import unpad
 from pipelines.inference.load_models import load_predictor
 from pipelines.inference.predict import decode_in_force
-from pipelines.registry import register
+from pipelines.registry import versions
 from pipelines.runner.run_stage import exit_code
 from wssis.data.coco import load_coco
 from wssis.data.images import read_image
@@ -96,7 +96,7 @@ def measured(
                 batch = image[None]
                 own.append(predictor.predict([image])[0])
                 for name, run in runs.items():
-                    theirs[name] += instances(run(batch))
+                    theirs[name] += unpad(run(batch))
                 calls: dict[str, Callable[[], Any]] = {"eager": partial(predictor.predict, [image])}
                 calls |= {name: partial(run, batch) for name, run in runs.items()}
                 for name, spent in timed(calls, rounds).items():
@@ -144,7 +144,7 @@ def run(options: argparse.Namespace) -> None:
     """Measure and print."""
     require_onnx()
     torch.set_num_threads(options.threads)
-    folder = register.local_folder(options.model)
+    folder = versions.local_folder(options.model)
     predictor, _ = load_predictor(folder, decode_in_force(folder))
     sizes = [(height, width) for height, width in options.size or []]
     groups = by_size(options.annotations, options.images, options.count, sizes)

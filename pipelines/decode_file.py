@@ -24,7 +24,7 @@ SETTINGS, OWN_SCORE = TypeAdapter(DecodeSettings), TypeAdapter(_OwnScore)
 
 
 def own_decode(folder: str | Path) -> tuple[DecodeSettings | None, float | None]:
-    """A model folder's own decoding thresholds and score threshold; None for what it does not have.
+    """A model folder's decoding thresholds and score threshold; None for what it does not have.
 
     Raises:
         InputError: `decode.json` is damaged.
@@ -39,7 +39,7 @@ def own_decode(folder: str | Path) -> tuple[DecodeSettings | None, float | None]
     except ValidationError as error:
         found = error.errors()[0]
         record = ".".join(map(str, found["loc"]))
-        problem = f"expected decoding thresholds, found something else ({found['msg']})"
+        problem = f"expected decoding thresholds: {found['msg']}"
         raise InputError(problem, where=path, record=record, remedy=remedy) from error
 
 

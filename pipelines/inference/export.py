@@ -17,7 +17,8 @@ from pipelines import paths
 from pipelines.config.protected_paths import check_own
 from pipelines.inference.load_models import load_predictor
 from pipelines.inference.predict import decode_in_force, image_set
-from pipelines.registry import register
+from pipelines.registry import versions
+from pipelines.registry.register import content_hash
 from wssis import __version__
 from wssis.data.coco import Category, CocoData, load_coco
 from wssis.data.images import read_image
@@ -37,24 +38,24 @@ from wssis.inference.exportable import OUTPUTS, Deployable
 from wssis.inference.predictor import Predictor
 from wssis.instances import Instances
 
-CHECKED = 8  # images that a written file is tried on
+TRIAL_IMAGES = 8
 SUFFIX = {"onnx": ".onnx", "torch-export": ".pt2"}
 
 
 def export_model(
     model: str, kind: str, size: Sequence[int] | None, out: str | None, images: Sequence[str] | None
 ) -> None:
-    """Write a student as a file, after it was seen to answer as the student does.
+    """Write a student as a file, and keep it only if it agrees with the student.
 
     Args:
         kind: "onnx" or "torch-export".
-        size: (H, W) of the images; None: the commonest of `images`.
-        images: files or folders that the file is tried on; None: the project's validation images, or
-            drawn scenes where there are none.
+        size: (H, W) of the images; None: the most common size of `images`.
+        images: files or folders to compare on; None: the project's validation images, or drawn scenes if
+            there are none.
 
     Raises:
-        InputError: the model or the images cannot be used, packages are missing, or the file would answer
-            otherwise; nothing is written then.
+        InputError: the model or the images cannot be used, packages are missing, or the file disagrees with
+            the student; nothing is written then.
     """
     target = Path(out or f"student{SUFFIX[kind]}")
     check_own(out=target)
@@ -66,30 +67,32 @@ def export_model(
         )
     if kind == "onnx":
         require_onnx()
-    folder = register.local_folder(model)
+    folder = versions.local_folder(model)
     predictor, categories = load_predictor(folder, decode_in_force(folder))
-    size, tried = trial_images(images, size, categories)
+    size, trial = trial_images(images, size, categories)
     network = Deployable(predictor, size)
     print(f"export: network and decoding for images of {size[0]} x {size[1]} px (height x width)", flush=True)
     program = export_program(network)
-    about = metadata(network, predictor, categories, register.content_hash(folder))
+    about = metadata(network, predictor, categories, content_hash(folder))
     with atomic_path(target) as temporary:
         (write_onnx if kind == "onnx" else write_torch)(program, temporary, about)
-        found = check((open_onnx if kind == "onnx" else open_torch)(temporary), predictor, tried)
-        if not found.within_rounding:
+        exported = (open_onnx if kind == "onnx" else open_torch)(temporary)
+        result = compare(exported, predictor, trial)
+        if not result.within_rounding:
             raise InputError(
-                f"expected the answers of {model} (scores within 1e-4, mask IoU 0.999), found {found}",
+                f"expected the instances of {model} (scores within 1e-4, mask IoU 0.999), found {result}",
                 where=target,
                 remedy="Nothing was written; try other --images or another --size, and report it",
             )
-    print(f"export: as the model itself{'' if found.holds else ', but for what rounding moves'}: {found}")
+    agrees = "agrees with the model" if result.holds else "agrees with the model within rounding"
+    print(f"export: {agrees}: {result}")
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, any number of images of {size[0]} x {size[1]} px")
 
 
 def metadata(
     network: Deployable, predictor: Predictor, categories: tuple[Category, ...], digest: str
 ) -> dict[str, Any]:
-    """What the file says of itself: JSON values by name."""
+    """JSON values by name, stored in the file."""
     return {
         "wssis_version": __version__,
         "model_sha256": digest,
@@ -107,8 +110,8 @@ def metadata(
 def trial_images(
     images: Sequence[str] | None, size: Sequence[int] | None, categories: tuple[Category, ...]
 ) -> tuple[tuple[int, int], list[Tensor]]:
-    """The size to export, and a few images: brought to it where none has it, drawn where there are none."""
-    data = own_images(images, categories)
+    """The size to export, and up to 8 images of it; resized if none has it, drawn if there are none."""
+    data = project_or_given_images(images, categories)
     if data is None:
         if size is None:
             raise InputError(
@@ -116,48 +119,54 @@ def trial_images(
                 where="--size",
                 remedy="For example `--size 512 512`, or `--images FOLDER`",
             )
+        height, width = size
         rng = np.random.default_rng(0)
-        scenes = [torch.from_numpy(draw_scene(rng, max(size)).image).permute(2, 0, 1) for _ in range(CHECKED)]
-        return (size[0], size[1]), [scene[:, : size[0], : size[1]].contiguous() for scene in scenes]
-    sizes = Counter(record.size for record in data.images)
-    height, width = size or sizes.most_common(1)[0][0]
+        scenes = [torch.from_numpy(draw_scene(rng, max(size)).image) for _ in range(TRIAL_IMAGES)]
+        return (height, width), [x.permute(2, 0, 1)[:, :height, :width].contiguous() for x in scenes]
+    height, width = size or Counter(record.size for record in data.images).most_common(1)[0][0]
     records = [record for record in data.images if record.size == (height, width)] or list(data.images)
-    read = [read_image(data.image_dir, r.file_name, r.size) for r in records[:CHECKED]]
+    read = [read_image(data.image_dir, r.file_name, r.size) for r in records[:TRIAL_IMAGES]]
     return (height, width), [
         x if x.shape[1:] == (height, width) else TF.resize(x, [height, width], antialias=True) for x in read
     ]
 
 
-def own_images(images: Sequence[str] | None, categories: tuple[Category, ...]) -> CocoData | None:
-    """Images that were given, or the project's validation images if it has them."""
+def project_or_given_images(
+    images: Sequence[str] | None, categories: tuple[Category, ...]
+) -> CocoData | None:
+    """The given images, else the project's validation images if it has any."""
     if images:
         return image_set(images, categories)
     if not paths.PREPARED_VAL.exists():
         return None
     data = load_coco(paths.PREPARED_VAL)
-    found = paths.source(data.image_dir)
-    return image_set([str(found)], categories) if data.images and found.is_dir() else None
+    folder = paths.source(data.image_dir)
+    return image_set([str(folder)], categories) if data.images and folder.is_dir() else None
 
 
-def check(
+def compare(
     exported: Callable[[Tensor], tuple[Tensor, ...]],
     predictor: Predictor,
     images: Sequence[Tensor],
     batch: int = 3,
 ) -> Parity:
-    """Exported answers beside the predictor's own, in batches (the last may be smaller)."""
+    """Agreement of the exported program, run in batches, with the predictor."""
     found = []
     for start in range(0, len(images), batch):
-        found += instances(exported(torch.stack(list(images[start : start + batch]))))
+        found += unpad(exported(torch.stack(list(images[start : start + batch]))))
     own = [predictor.predict([image])[0] for image in images]
     return parity(own, found, predictor.settings.keep_threshold, predictor.settings.max_detections)
 
 
-def instances(outputs: Sequence[Tensor]) -> list[Instances]:
-    """Padded outputs of a batch without their padding."""
+def unpad(outputs: Sequence[Tensor]) -> list[Instances]:
+    """The instances of each image, without the padding of the batch.
+
+    Args:
+        outputs: scores (B, N), labels (B, N), masks (B, N, H, W), counts (B,).
+    """
     scores, labels, masks, counts = outputs
-    size = (int(masks.shape[2]), int(masks.shape[3]))
+    height, width = masks.shape[2:]
     return [
-        Instances(size=size, labels=labels[row, :n], masks=masks[row, :n], scores=scores[row, :n])
-        for row, n in enumerate(counts.tolist())
+        Instances(size=(height, width), labels=labels[i, :n], masks=masks[i, :n], scores=scores[i, :n])
+        for i, n in enumerate(counts.tolist())
     ]

@@ -1,7 +1,7 @@
-"""Saved networks as predictors and labelers: what stages, commands and served models load.
+"""Loads saved networks as predictors and labelers, for stages, commands and served models.
 
-A predictor is a folder with a SOLOv2 and, after the stage evaluate, `decode.json`; a labeler is one with
-`teacher/`, `refiner/` and `rules.json`.
+A predictor is a folder with a SOLOv2 and, after the stage evaluate, `decode.json`. A registered labeler is a
+folder with `teacher/`, `refiner/` and `rules.json`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from wssis.settings import DecodeSettings, PseudoRules, ResizeSettings
 
 @dataclass(frozen=True)
 class Saved:
-    """A SOLOv2, the scale and flips that it was trained at, its classes with their ids, its steps."""
+    """A SOLOv2 with the scale and flips of its training, its classes with their ids, and its steps."""
 
     model: SOLOv2
     resize: ResizeSettings
@@ -34,15 +34,15 @@ class Saved:
 
     @property
     def views(self) -> str:
-        """Flips that labelling asks about: those of the training; the paper's setting asks once."""
+        """Flips over which labeling averages: those of the training; none in the paper's setting."""
         return "none" if self.model.settings.parity else self.flips
 
 
 def load_solov2(folder: str | Path, device: str = "cpu") -> Saved:
-    """A saved SOLOv2.
+    """Load a SOLOv2.
 
     Raises:
-        InputError: no model, a truncated one, or one of another kind.
+        InputError: no model, a truncated one, or another network.
     """
     model, meta = load_model(folder)
     if not isinstance(model, SOLOv2):
@@ -69,7 +69,7 @@ def load_predictor(
     device: str = "cpu",
     score: float | None = 0.0,
 ) -> tuple[Predictor, tuple[Category, ...]]:
-    """A predictor and its classes.
+    """Load a predictor and its classes.
 
     Args:
         decode: thresholds; None: the model's own, else the defaults.
@@ -93,10 +93,10 @@ def load_predictor(
 def load_labeler(
     teacher: str | Path, refiner: str | Path, rules: PseudoRules, device: str = "cpu"
 ) -> tuple[Labeler, tuple[Category, ...]]:
-    """A labeler of a saved teacher and refiner, and its classes.
+    """Load a labeler from teacher and refiner, and its classes.
 
     Raises:
-        InputError: as `load_solov2`, or the two were trained on other classes.
+        InputError: as `load_solov2`, or the two were trained on different classes.
     """
     saved = load_solov2(teacher, device)
     classes = tuple(category.name for category in saved.categories)
@@ -114,7 +114,7 @@ def load_labeler(
 
 
 def load_labeler_folder(folder: str | Path, device: str = "cpu") -> tuple[Labeler, tuple[Category, ...]]:
-    """A labeler as it was registered."""
+    """Load a registered labeler."""
     folder = Path(folder)
     rules = PseudoRules(**json.loads((folder / paths.RULES_FILE).read_text()))
     return load_labeler(folder / "teacher", folder / "refiner", rules, device)

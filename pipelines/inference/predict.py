@@ -1,11 +1,10 @@
-"""What `wssis predict` and `wssis evaluate` do."""
+"""`wssis predict` and `wssis evaluate`."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 
 import torch
@@ -16,16 +15,17 @@ from pipelines.console.text import pluralize
 from pipelines.decode_file import own_decode
 from pipelines.inference.label_dataset import each_image, labelled, predicted_results
 from pipelines.inference.load_models import load_labeler, load_labeler_folder, load_predictor
-from pipelines.registry import register
+from pipelines.registry import versions
 from pipelines.report.pictures import save_picture
 from wssis.data import rle as rle_api
 from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, load_coco, save_coco
 from wssis.data.images import MAX_PIXELS, check_image
 from wssis.data.points import read_points
 from wssis.errors import InputError
-from wssis.evaluation.coco_ap import Backend, results_ap
+from wssis.evaluation.coco_ap import results_ap
 from wssis.files import write_json
 from wssis.inference.predictor import check_pixels
+from wssis.instances import Instances
 from wssis.pseudo_labels.labeler import Labeler
 from wssis.settings import DecodeSettings, PseudoRules
 from wssis.visualize import draw_instances
@@ -44,63 +44,65 @@ def predict_images(
     """Write COCO JSON of a model's instances, or of a labeler's masks for `points`, in `images`.
 
     Args:
+        images: files or folders.
+        draw: folder for a PNG per image.
         score: minimum score of an instance; None: the model's own threshold.
 
     Raises:
         InputError: images, points or model cannot be used; nothing is written then.
     """
-    folder = register.local_folder(model)
-    if points is None:
-        thresholds = decode_in_force(folder)
-        predictor, categories = load_predictor(folder, thresholds, device=device(), score=score)
-        data, resize = image_set(images, categories), predictor.resize
-    elif score is not None:
+    if points is not None and score is not None:
         raise InputError(
             "expected no --points: every point gets its mask",
             where=f"--score {score:g}",
             remedy="Leave one of the two out",
         )
-    else:
+    folder = versions.local_folder(model)
+    labeler, predictor = None, None
+    if points is not None:
         labeler, categories = open_labeler(folder)
         data, resize = with_points(image_set(images, categories), Path(points)), labeler.resize
+    else:
+        thresholds = decode_in_force(folder)
+        predictor, categories = load_predictor(folder, thresholds, device=device(), score=score)
+        data, resize = image_set(images, categories), predictor.resize
     for record in data.images:
         check_pixels(record.size, resize, MAX_PIXELS, Path(data.image_dir) / record.file_name)
     done: list[ImageRecord] = []
-    first = 1
+    total = 0
     for record, image, (xy, labels, ids) in each_image(data, "predict"):
-        if points is None:
-            instances = predictor.predict([image])[0]
-            columns = (
-                instances.labels.tolist(),
-                rle_api.encode(instances.get_masks()),
-                instances.get_scores().tolist(),
-            )
-            found = [
-                Annotation(number, label, rle, score=score)
-                for number, label, rle, score in zip(count(first), *columns, strict=False)
-            ]
-            first += len(found)
-            done.append(replace(record, annotations=tuple(found)))
-        else:
+        if labeler:
             instances = labeler.label(image, xy, labels, ids)
             done.append(labelled(record, instances))
+        elif predictor:
+            [instances] = predictor.predict([image])
+            done.append(replace(record, annotations=_annotations(instances, total + 1)))
+        total += len(done[-1].annotations)
         if draw:
             name = Path(record.file_name).with_suffix(".png").as_posix().replace("/", "__")
             save_picture(draw_instances(image, instances, data.class_names), Path(draw) / name)
     save_coco(replace(data, images=tuple(done)), out)
-    total = sum(len(record.annotations) for record in done)
     line = f"{out}: {pluralize(total, 'instance')} in {pluralize(len(done), 'image')}"
-    if points is None:
-        line += f" {shown_from(predictor.score)}"
+    if predictor:
+        line += f" {describe_threshold(predictor.score)}"
         if predictor.left_out:
-            kept = f"{total:,} of {total + predictor.left_out:,} kept"
             saved = "" if thresholds else f", as saved in {folder / paths.DECODE_FILE}"
+            kept = f"{total:,} of {total + predictor.left_out:,} kept"
             line += f"; {kept} (evaluate.decode.max_detections){saved}"
     print(line)
 
 
-def shown_from(score: float) -> str:
-    """The score threshold, in words."""
+def _annotations(instances: Instances, first: int) -> tuple[Annotation, ...]:
+    """Instances as annotations with consecutive ids."""
+    rles = rle_api.encode(instances.get_masks())
+    columns = zip(instances.labels.tolist(), rles, instances.get_scores().tolist(), strict=True)
+    return tuple(
+        Annotation(i, label, rle, score=score) for i, (label, rle, score) in enumerate(columns, first)
+    )
+
+
+def describe_threshold(score: float) -> str:
+    """The score threshold in words."""
     return f"with a score >= {score:.2g} (--score 0 keeps all)" if score else "with any score"
 
 
@@ -110,31 +112,34 @@ def evaluate_model(model: str, images: str, annotations: str, out: str) -> None:
     Raises:
         InputError: model or data cannot be used, or the classes are not the model's.
     """
-    folder = register.local_folder(model)
+    folder = versions.local_folder(model)
     predictor, categories = load_predictor(folder, decode_in_force(folder), device=device())
     data = load_coco(annotations, images)
     names = tuple(category.name for category in categories)
     if data.class_names != names:
+        first, second = (
+            f"{', '.join(known[:5])}{', …' if len(known) > 5 else ''}" for known in (names, data.class_names)
+        )
         raise InputError(
-            f"expected the model's classes ({', '.join(names[:5])}{', …' if len(names) > 5 else ''}), "
-            f"found {', '.join(data.class_names[:5])}{', …' if len(data.class_names) > 5 else ''}",
+            f"expected the model's classes ({first}), found {second}",
             where=annotations,
             record="categories",
             remedy=f"Give the categories of the data that {model} was trained on",
         )
     results = predicted_results(predictor, data, "evaluate")
-    scores = results_ap(data, results, predictor.settings.max_detections, backend_in_force())
+    backend = load_sections("evaluate").evaluate.backend if paths.PARAMS.exists() else "pycocotools"
+    scores = results_ap(data, results, predictor.settings.max_detections, backend)
     write_json(out, scores, indent=2)
     print("  ".join(f"{name} {value:.3f}" for name, value in scores.items()))
 
 
 def open_labeler(folder: Path) -> tuple[Labeler, tuple[Category, ...]]:
-    """A registered labeler, or the pipeline's own in a folder with `teacher/` and `refiner/`."""
+    """A registered labeler, or the pipeline's own from a folder with `teacher/` and `refiner/`."""
     if (folder / paths.RULES_FILE).exists():
         return load_labeler_folder(folder, device())
     if not (folder / "teacher").is_dir():
         raise InputError(
-            "expected a labeler (teacher/ and refiner/), since points are given, found none",
+            "expected a labeler (teacher/ and refiner/) for --points, found none",
             where=folder,
             remedy="Give the folder models, or models:/wssis-labeler@candidate, or leave out --points",
         )
@@ -142,15 +147,10 @@ def open_labeler(folder: Path) -> tuple[Labeler, tuple[Category, ...]]:
     return load_labeler(folder / "teacher", folder / "refiner", rules, device())
 
 
-def backend_in_force() -> Backend:
-    """What computes AP: as params.yaml says, where there is one."""
-    return load_sections("evaluate").evaluate.backend if paths.PARAMS.exists() else "pycocotools"
-
-
 def decode_in_force(folder: Path) -> DecodeSettings | None:
-    """Decoding thresholds from params.yaml, for a model of this project or one without its own.
+    """Decoding thresholds from params.yaml for a model of this project, or for one without its own.
 
-    None for other models: a registered version keeps the thresholds that it was registered with.
+    None for other models: a registered version keeps its thresholds.
     """
     here = folder.resolve().is_relative_to(paths.STUDENT.parent.resolve())
     if paths.PARAMS.exists() and (here or own_decode(folder)[0] is None):
@@ -159,13 +159,13 @@ def decode_in_force(folder: Path) -> DecodeSettings | None:
 
 
 def device() -> str:
-    """The first GPU where there is one."""
+    """The first GPU if there is one, else the CPU."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def image_set(images: Sequence[str], categories: tuple[Category, ...]) -> CocoData:
-    """Image files, and those in folders, as a data set without annotations; headers are checked."""
-    files = [path.resolve() for path in listed(images)]
+    """Image files and the images in folders as a data set without annotations; headers are checked."""
+    files = [path.resolve() for path in image_files(images)]
     root = Path(os.path.commonpath([path.parent for path in files]))
     records = []
     for number, path in enumerate(files, 1):
@@ -174,8 +174,8 @@ def image_set(images: Sequence[str], categories: tuple[Category, ...]) -> CocoDa
     return CocoData(categories, tuple(records), str(root))
 
 
-def listed(images: Sequence[str]) -> Iterator[Path]:
-    """Files as they are given, folders as the images in them."""
+def image_files(images: Sequence[str]) -> Iterator[Path]:
+    """The given files, and the images in the given folders."""
     for name in images:
         path = Path(name)
         if not path.is_dir():
@@ -190,7 +190,7 @@ def listed(images: Sequence[str]) -> Iterator[Path]:
 
 
 def with_points(data: CocoData, path: Path) -> CocoData:
-    """The data set with an annotation for each point of a points file."""
+    """The data set with an annotation per point of a points file."""
     found = read_points(path, data)
     number, images = 0, []
     for record in data.images:

@@ -24,8 +24,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pipelines import paths
 from pipelines.console.ports import listen
 from pipelines.inference.load_models import load_predictor
-from pipelines.inference.predict import decode_in_force, device, open_labeler, shown_from
-from pipelines.registry import register
+from pipelines.inference.predict import decode_in_force, describe_threshold, device, open_labeler
+from pipelines.registry import versions
 from pipelines.serving.request import Limits, Row, read_rows
 from pipelines.serving.served_model import Model, PointLabeler, Results, Student, check_sizes
 from wssis.errors import InputError
@@ -191,7 +191,7 @@ def open_model(name: str, score: float | None = None) -> Model:
     Raises:
         InputError: there is no such model, or a score is given for a labeler.
     """
-    folder = register.local_folder(name)
+    folder = versions.local_folder(name)
     if (folder / paths.RULES_FILE).exists() or (folder / "teacher").is_dir():
         if score is not None:
             raise InputError(
@@ -222,7 +222,7 @@ def serve(name: str, host: str, port: int, limits: Limits, score: float | None =
         url = f"http://{shown}:{listener.getsockname()[1]}/invocations"
         print(f"serve: {name} ({model.kind}) at {url}; press Ctrl-C to stop", flush=True)
         if isinstance(model, Student):
-            print(f"serve: instances {shown_from(model.predictor.score)}", flush=True)
+            print(f"serve: instances {describe_threshold(model.predictor.score)}", flush=True)
         if host not in LOOPBACK:
             warning = f"wssis: warning: anyone who can reach {host} can use the model; see docs/serving.md"
             print(warning, file=sys.stderr)

@@ -95,7 +95,7 @@ def onnx_file(student: Path, folder: Path, tmp_path_factory: pytest.TempPathFact
 @pytest.mark.parametrize("batch", [1, 3, 4])
 def test_onnx_answers_as_the_student(student: Path, onnx_file: Path, batch: int) -> None:
     predictor, _ = load_predictor(student)
-    result = deploying.check(export.open_onnx(onnx_file, 1), predictor, pictures(), batch)
+    result = deploying.compare(export.open_onnx(onnx_file, 1), predictor, pictures(), batch)
     assert result.holds, str(result)
     assert result.instances > 3
     assert [len(predictor.predict([image])[0]) > 0 for image in pictures()] == [True, False, True, True]
@@ -137,13 +137,13 @@ def test_torch_export(student: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     out = tmp_path / "student.pt2"
     call = ["export", "--model", str(student), "--torch-export", "--size", "45", "70", "--out", str(out)]
     assert main(call) == 0
-    assert "as the model itself" in capsys.readouterr().out
+    assert "agrees with the model" in capsys.readouterr().out
     found = {export.METADATA_FILE: ""}
     program = torch.export.load(str(out), extra_files=found)
     assert json.loads(found[export.METADATA_FILE])["class_names"] == ["cat", "dog"]
     predictor, _ = load_predictor(student)
     for batch in (1, 4):
-        assert deploying.check(program.module(), predictor, pictures(), batch).holds
+        assert deploying.compare(program.module(), predictor, pictures(), batch).holds
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def test_a_file_is_kept_if_it_answers_alike_but_for_rounding(
     call = ["export", "--model", str(student), "--torch-export", "--images", str(folder), "--out", str(out)]
     assert main(call) == (0 if kept else 2)
     said = capsys.readouterr()
-    assert ("but for what rounding moves" in said.out) is kept
+    assert ("within rounding" in said.out) is kept
     assert ("scores within 1e-4" in said.err) is not kept
     assert out.read_bytes() == (b"new" if kept else b"earlier")
     assert [path.name for path in tmp_path.iterdir()] == ["student.pt2"]

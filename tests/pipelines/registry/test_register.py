@@ -15,6 +15,7 @@ from pipelines import paths
 from pipelines.decode_file import write_decode
 from pipelines.inference.load_models import load_predictor
 from pipelines.registry import register as registry
+from pipelines.registry import versions
 from pipelines.tracking.store import open_store
 from wssis.data.images import read_image
 from wssis.errors import InputError
@@ -51,7 +52,7 @@ def test_the_same_content_is_one_version(run_id: str, models: Path) -> None:
 
 def test_a_version_holds_safetensors_code_and_pins_but_no_pickle(run_id: str, models: Path) -> None:
     registry.register_labeler(models / "teacher", models / "refiner", PseudoRules(), registry.Source(run_id))
-    folder = registry.local_folder("models:/wssis-labeler@candidate")
+    folder = versions.local_folder("models:/wssis-labeler@candidate")
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert names == {
         *("rules.json", "teacher/model.json", "teacher/weights.safetensors"),
@@ -85,15 +86,15 @@ def test_a_model_is_looked_for_in_the_projects_own_store(
     shutil.copy(store, tmp_path / "other/mlflow.db")
     monkeypatch.chdir(tmp_path / "other")
     with pytest.raises(InputError, match="expected a registered model"):
-        registry.local_folder("models:/wssis-student@candidate")
+        versions.local_folder("models:/wssis-student@candidate")
     monkeypatch.chdir(tmp_path)
-    assert (registry.local_folder("models:/wssis-student@candidate") / "model.json").exists()
+    assert (versions.local_folder("models:/wssis-student@candidate") / "model.json").exists()
 
 
 def test_a_model_that_is_not_there_is_named(run_id: str) -> None:
     with pytest.raises(InputError, match="models:/wssis-student@candidate"):
-        registry.local_folder("models:/wssis-student@candidate")
-    assert registry.local_folder("models/student") == Path("models/student")
+        versions.local_folder("models:/wssis-student@candidate")
+    assert versions.local_folder("models/student") == Path("models/student")
 
 
 def test_commands_unpickle_nothing(
@@ -133,7 +134,7 @@ def test_a_model_that_would_have_to_be_unpickled_is_refused(
         )
     uri = f"models:/{registry.STUDENT}/1"
     with pytest.raises(InputError, match=r"python_model\.pkl, which would have to be unpickled"):
-        registry.local_folder(uri)
+        versions.local_folder(uri)
     with pytest.raises(mlflow.exceptions.MlflowException, match="pickle is disallowed"):
         mlflow.pyfunc.load_model(uri)
     assert not (tmp_path / "sprung").exists()
@@ -142,17 +143,17 @@ def test_a_model_that_would_have_to_be_unpickled_is_refused(
 def test_versions_of_others_are_refused(tmp_path: Path, models: Path) -> None:
     own = tmp_path / "artifacts/model"
     shutil.copytree(models / "teacher", own)
-    registry.refuse_foreign(tmp_path, "models:/x/1")
+    versions.refuse_foreign(tmp_path, "models:/x/1")
     for name in ("python_model.pkl", "data/model.PTH", "artifacts/model/weights.pt", "code/x.joblib"):
         file = tmp_path / name
         file.parent.mkdir(exist_ok=True, parents=True)
         file.write_bytes(b"")
         with pytest.raises(InputError, match=f"models:/x/1: .*{file.name}, which would have to be unpickled"):
-            registry.refuse_foreign(tmp_path, "models:/x/1")
+            versions.refuse_foreign(tmp_path, "models:/x/1")
         file.unlink()
     (own / "model.json").unlink()
     with pytest.raises(InputError, match="found another one"):
-        registry.refuse_foreign(tmp_path, "models:/x/1")
+        versions.refuse_foreign(tmp_path, "models:/x/1")
 
 
 def test_the_stage_registers_what_was_measured_once(
