@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.bench import Bench, main_of
 from benchmarks.scenes import CLASSES, ellipses, numbered_classes, record_of
-from wssis.data.coco import CocoData
+from wssis.data.records import CocoData
 from wssis.evaluation.coco_ap import Backend, results_ap, to_coco_results
 from wssis.instances import Instances
 

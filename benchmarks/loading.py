@@ -25,9 +25,9 @@ from torchvision.transforms import v2
 from benchmarks.bench import Bench, main_of
 from benchmarks.scenes import CLASSES, ellipses, numbered_classes, record_of
 from wssis.data import rle
-from wssis.data.coco import CocoData
 from wssis.data.dataset import ShuffledPositions, TrainingImages, training_loader
 from wssis.data.images import read_image
+from wssis.data.records import CocoData
 from wssis.data.transforms import TrainTransform
 from wssis.settings import AugmentSettings, ResizeSettings
 

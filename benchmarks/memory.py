@@ -39,7 +39,8 @@ from pipelines.stages.report import as_markdown
 from pipelines.stages.rough import rough
 from wssis.checkpoint import save_model
 from wssis.data import synthetic
-from wssis.data.coco import CocoData, ImageRecord, save_coco
+from wssis.data.coco import save_coco
+from wssis.data.records import CocoData, ImageRecord
 from wssis.data.rle import inner_point
 from wssis.files import write_json
 from wssis.models.refiner import Refiner

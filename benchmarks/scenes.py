@@ -12,7 +12,7 @@ from torch import Tensor
 from pipelines.config.presets import load_preset
 from pipelines.config.schema import Params
 from wssis.data import rle
-from wssis.data.coco import Annotation, Category, ImageRecord
+from wssis.data.records import Annotation, Category, ImageRecord
 from wssis.data.synthetic import draw_scene
 from wssis.instances import Instances
 from wssis.models.raw_maps import RawMaps

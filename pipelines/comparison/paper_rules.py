@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipelines.inference.label_dataset import labelled
-from wssis.data.coco import ImageRecord
+from wssis.data.records import ImageRecord
 from wssis.pseudo_labels.proposals import Proposals
 from wssis.pseudo_labels.rules import decide
 from wssis.settings import PseudoRules

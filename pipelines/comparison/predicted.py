@@ -13,7 +13,8 @@ from pipelines.comparison.thresholds import as_labels, of_classes
 from pipelines.inference.label_dataset import each_image, left, packed, unpacked
 from pipelines.inference.load_models import load_predictor
 from pipelines.runner.run_stage import StageContext, run
-from wssis.data.coco import CocoData, ImageRecord, save_coco
+from wssis.data.coco import save_coco
+from wssis.data.records import CocoData, ImageRecord
 from wssis.evaluation.coco_ap import to_coco_results
 from wssis.evaluation.operating_point import Matches
 from wssis.files import write_json

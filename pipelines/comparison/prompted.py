@@ -12,7 +12,8 @@ from pipelines.comparison.paper_rules import PAPER_RULES, by_the_paper
 from pipelines.inference.label_dataset import label_each, proposals
 from pipelines.inference.load_models import Saved, load_solov2
 from pipelines.runner.run_stage import StageContext, run
-from wssis.data.coco import CocoData, save_coco
+from wssis.data.coco import save_coco
+from wssis.data.records import CocoData
 from wssis.ops.masks import mask_iou
 from wssis.pseudo_labels.labeler import Labeler
 from wssis.pseudo_labels.rules import decide

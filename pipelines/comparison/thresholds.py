@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, ImageRecord
+from wssis.data.records import Annotation, ImageRecord
 from wssis.instances import Instances
 
 THRESHOLDS = tuple(round(0.05 * n, 2) for n in range(1, 20))

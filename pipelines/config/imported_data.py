@@ -11,8 +11,9 @@ from typing import Any
 
 from pipelines import paths
 from pipelines.config.params import load_sections, with_values
-from wssis.data.coco import CocoData, ImageRecord, load_coco, save_coco
+from wssis.data.coco import load_coco, save_coco
 from wssis.data.images import image_digest
+from wssis.data.records import CocoData, ImageRecord
 from wssis.errors import InputError
 from wssis.files import write_text
 

@@ -152,7 +152,7 @@ def stock_at_hand(folder: Path | None) -> tuple[Stock, str]:
 
 def stock_of_import(path: Path) -> Stock:
     """Images and labels of imported data; unlabelled are the image files that it does not list."""
-    from wssis.data.coco import image_kind
+    from wssis.data.records import image_kind
     from wssis.validation.image_files import listing  # with torch, which data/splits does not need
 
     document = read_plain(path)

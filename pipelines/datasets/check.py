@@ -12,8 +12,7 @@ from pipelines import paths
 from pipelines.config.params import load_sections
 from pipelines.config.protected_paths import check_own
 from pipelines.datasets.check_summary import screen
-from wssis.data.coco import load_coco
-from wssis.data.coco_writer import portable_folder
+from wssis.data.coco import load_coco, portable_folder
 from wssis.errors import InputError
 from wssis.files import write_json
 from wssis.validation.edits import Change

@@ -10,8 +10,9 @@ from pathlib import Path
 from pipelines import paths
 from pipelines.config.protected_paths import check_own
 from pipelines.console.text import pluralize
-from wssis.data.coco import Annotation, CocoData, ImageRecord, load_coco
+from wssis.data.coco import load_coco
 from wssis.data.images import image_path
+from wssis.data.records import Annotation, CocoData, ImageRecord
 from wssis.errors import InputError
 from wssis.files import atomic_path
 from wssis.formats.writers import FOLDERS, WRITERS

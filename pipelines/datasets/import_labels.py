@@ -18,8 +18,9 @@ from pipelines import paths
 from pipelines.config.imported_data import check_renewal, renew
 from pipelines.config.protected_paths import check_own
 from pipelines.console.text import pluralize
-from wssis.data.coco import IMAGE_KINDS, CocoData, save_coco
+from wssis.data.coco import save_coco
 from wssis.data.images import image_digest
+from wssis.data.records import IMAGE_KINDS, CocoData
 from wssis.errors import InputError
 from wssis.files import gc_disabled, write_json, write_text
 from wssis.formats.assemble import Gathered, gather

@@ -20,8 +20,9 @@ from pipelines.inference.predict import decode_in_force, image_set
 from pipelines.registry import versions
 from pipelines.registry.register import content_hash
 from wssis import __version__
-from wssis.data.coco import Category, CocoData, load_coco
+from wssis.data.coco import load_coco
 from wssis.data.images import read_image
+from wssis.data.records import Category, CocoData
 from wssis.data.synthetic import draw_scene
 from wssis.errors import InputError
 from wssis.files import atomic_path

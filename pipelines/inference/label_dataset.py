@@ -13,8 +13,8 @@ from torch import Tensor
 from pipelines.console.progress import Meter
 from pipelines.runner.result_journal import Journal
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, CocoData, ImageRecord
 from wssis.data.images import read_image
+from wssis.data.records import Annotation, CocoData, ImageRecord
 from wssis.evaluation.coco_ap import to_coco_results
 from wssis.inference.predictor import Predictor
 from wssis.instances import Instances

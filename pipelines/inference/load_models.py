@@ -13,7 +13,7 @@ from pathlib import Path
 from pipelines import paths
 from pipelines.decode_file import own_decode
 from wssis.checkpoint import load_model
-from wssis.data.coco import Category
+from wssis.data.records import Category
 from wssis.errors import InputError
 from wssis.inference.predictor import Predictor
 from wssis.models.refiner import Refiner

@@ -18,9 +18,10 @@ from pipelines.inference.load_models import load_labeler, load_labeler_folder, l
 from pipelines.registry import versions
 from pipelines.report.pictures import save_picture
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, load_coco, save_coco
+from wssis.data.coco import load_coco, save_coco
 from wssis.data.images import MAX_PIXELS, check_image
 from wssis.data.points import read_points
+from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 from wssis.errors import InputError
 from wssis.evaluation.coco_ap import results_ap
 from wssis.files import write_json

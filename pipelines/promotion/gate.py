@@ -29,7 +29,7 @@ from pipelines.registry.register import LABELER
 from pipelines.registry.versions import Version
 from pipelines.runner.run_stage import StageContext
 from wssis.data import rle as rle_api
-from wssis.data.coco import CocoData
+from wssis.data.records import CocoData
 from wssis.errors import InputError
 from wssis.evaluation.paired_bootstrap import (
     Comparison,

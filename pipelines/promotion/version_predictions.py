@@ -26,7 +26,7 @@ from pipelines.promotion.gate_result import Results
 from pipelines.registry.lineage import VAL_DIGEST
 from pipelines.registry.versions import Version
 from pipelines.tracking.store import store_uri
-from wssis.data.coco import Annotation, CocoData, ImageRecord
+from wssis.data.records import Annotation, CocoData, ImageRecord
 from wssis.errors import InputError
 from wssis.files import write_json
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from pipelines.report.pictures import as_webp
 from wssis.data import rle as rle_api
-from wssis.data.coco import CocoData
 from wssis.data.images import read_image
+from wssis.data.records import CocoData
 from wssis.visualize import spotlight
 
 SHOWN = 96  # pictures, at most: the report is one file that a phone shall load

@@ -27,7 +27,7 @@ from wssis.errors import InputError
 
 if TYPE_CHECKING:
     from pipelines.runner.result_journal import Journal
-    from wssis.data.coco import CocoData
+    from wssis.data.records import CocoData
 
 
 # What a disk or its owner refuses is no fault of ours.

@@ -19,7 +19,7 @@ from pipelines.inference.label_dataset import beats_chance, each_image
 from pipelines.inference.load_models import load_solov2
 from pipelines.search.space import Space, Values, floats, suggest
 from pipelines.search.study import DEFAULTS, PRUNED, STARTUP_TRIALS, Search, should_prune
-from wssis.data.coco import CocoData
+from wssis.data.records import CocoData
 from wssis.instances import Instances
 from wssis.ops.masks import mask_iou
 from wssis.pseudo_labels.labeler import Labeler, refine_all

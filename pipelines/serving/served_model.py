@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from pipelines.serving.request import LabelerRow, Limits, Point, Row
-from wssis.data.coco import Category
 from wssis.data.images import MAX_PIXELS, decode_image, decoded_size
+from wssis.data.records import Category
 from wssis.errors import InputError
 from wssis.evaluation.coco_ap import to_coco_results
 from wssis.inference.predictor import Predictor, check_pixels

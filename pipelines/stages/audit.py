@@ -11,8 +11,8 @@ from pipelines.report.gallery import all_labels, choose, gallery
 from pipelines.report.pictures import save_picture, save_scatter, stack
 from pipelines.runner.run_stage import StageContext, run
 from pipelines.runner.training_log import write_csv
-from wssis.data.coco import CocoData
 from wssis.data.images import read_image
+from wssis.data.records import CocoData
 from wssis.files import write_json
 from wssis.ops.masks import mask_iou
 from wssis.pseudo_labels.quality import rank_correlation

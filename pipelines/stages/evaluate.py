@@ -18,8 +18,8 @@ from pipelines.report.pictures import save_picture, stack
 from pipelines.runner.result_journal import Journal
 from pipelines.runner.run_stage import StageContext, run
 from pipelines.runner.training_log import write_csv
-from wssis.data.coco import CocoData, ImageRecord
 from wssis.data.images import read_image
+from wssis.data.records import CocoData, ImageRecord
 from wssis.evaluation.coco_ap import ap_by_class
 from wssis.evaluation.operating_point import Matches
 from wssis.files import write_json

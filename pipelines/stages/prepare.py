@@ -10,9 +10,10 @@ from pipelines.config.schema import Folder
 from pipelines.console.progress import Meter
 from pipelines.runner.run_stage import StageContext, run
 from wssis.data import synthetic
-from wssis.data.coco import CocoData, load_coco, save_coco
+from wssis.data.coco import load_coco, save_coco
 from wssis.data.images import check_image, image_digest
 from wssis.data.label_cost import count_labels
+from wssis.data.records import CocoData
 from wssis.errors import InputError
 from wssis.files import write_json, write_text
 

@@ -8,7 +8,8 @@ from pipelines.config.params import rules_in_force
 from pipelines.inference.label_dataset import Labelled, calibrated, labelled, left, packed, proposals
 from pipelines.inference.load_models import load_labeler
 from pipelines.runner.run_stage import StageContext, run
-from wssis.data.coco import ImageRecord, save_coco
+from wssis.data.coco import save_coco
+from wssis.data.records import ImageRecord
 from wssis.pseudo_labels.rules import admit, decide, masks_and_signals, with_drawn
 
 

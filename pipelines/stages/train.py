@@ -13,7 +13,7 @@ from pipelines.runner.run_stage import StageContext, run
 from pipelines.runner.scratch import resumable
 from pipelines.runner.training_log import TrainingLog
 from wssis.checkpoint import load_model, save_model
-from wssis.data.coco import CocoData
+from wssis.data.records import CocoData
 from wssis.evaluation.coco_ap import IMAGES, results_ap, to_coco_results
 from wssis.inference.predictor import Predictor
 from wssis.models.solov2 import SOLOv2

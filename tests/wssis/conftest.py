@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.io import write_png
 
 from wssis.data import rle
-from wssis.data.coco import Annotation, Category, CocoData, ImageRecord
+from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 from wssis.instances import Instances
 from wssis.models.raw_maps import RawMaps
 from wssis.training.target_assignment import Targets, assign

@@ -17,7 +17,8 @@ from torch import nn
 
 from wssis import distributed
 from wssis.data import rle, synthetic
-from wssis.data.coco import CocoData, ImageRecord, load_coco
+from wssis.data.coco import load_coco
+from wssis.data.records import CocoData, ImageRecord
 from wssis.distributed import in_any, parts_of, rank, totals, world
 from wssis.errors import InputError
 from wssis.settings import AugmentSettings, RefinerSettings, ResizeSettings, SOLOv2Settings, TrainSettings

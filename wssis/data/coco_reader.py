@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, Category, CocoData, ImageRecord
 from wssis.data.images import MAX_PIXELS, leaves_folder
+from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 from wssis.data.rle import Rle
 from wssis.errors import InputError
 

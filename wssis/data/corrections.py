@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, Category, CocoData, ImageRecord
+from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 from wssis.errors import InputError
 
 

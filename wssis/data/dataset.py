@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from wssis.data.coco import CocoData, ImageRecord
 from wssis.data.images import read_image
 from wssis.data.mask_patches import MaskPatches
+from wssis.data.records import CocoData, ImageRecord
 from wssis.data.transforms import TrainTransform
 from wssis.distributed import parts_of, world
 from wssis.errors import InputError

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from wssis.data.coco import Annotation, CocoData
+from wssis.data.records import Annotation, CocoData
 
 # Seconds a label. Mask: COCO's polygons, 22 worker hours for 1,000 (Lin et al., ECCV 2014). Box: extreme
 # clicking, 7.0 s (Papadopoulos et al., ICCV 2017). Point: a click at the middle of an object of a class that

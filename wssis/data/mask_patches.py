@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from wssis.data import rle as rle_api
-from wssis.data.coco import ImageRecord
+from wssis.data.records import ImageRecord
 from wssis.instances import Instances
 from wssis.ops.masks import mask_boxes
 

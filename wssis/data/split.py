@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, CocoData, ImageRecord
 from wssis.data.corrections import with_corrected
 from wssis.data.label_cost import PRICES, Kind, count_labels, kind_of, labels_used, make_ledger, price
+from wssis.data.records import Annotation, CocoData, ImageRecord
 from wssis.errors import InputError
 
 Clicked = Mapping[int, Sequence[tuple[float, float, int]]]

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, save_coco
+from wssis.data.coco import save_coco
+from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 from wssis.files import atomic_path
 
 CLASSES = ("disc", "square", "triangle", "star")

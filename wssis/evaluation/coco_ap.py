@@ -17,7 +17,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from wssis.data import rle as rle_api
-from wssis.data.coco import Category, CocoData, ImageRecord
+from wssis.data.records import Category, CocoData, ImageRecord
 from wssis.errors import InputError
 from wssis.instances import Instances
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wssis.data.coco import CocoData
+from wssis.data.records import CocoData
 from wssis.evaluation.coco_ap import matched
 
 

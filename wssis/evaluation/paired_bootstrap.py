@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from wssis.data.coco import CocoData
+from wssis.data.records import CocoData
 from wssis.evaluation.coco_ap import matched
 
 Floats = NDArray[np.float64]

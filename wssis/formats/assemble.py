@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, CocoData, ImageRecord
+from wssis.data.records import Annotation, CocoData, ImageRecord
 from wssis.errors import InputError
 from wssis.formats.class_map import Classes, named, one_line
 from wssis.formats.find_images import Embedded, Locator

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from wssis.data.coco import Category
+from wssis.data.records import Category
 from wssis.errors import InputError
 
 _LINE = re.compile(r"((?:\\[\\=]|\\(?![\\=])|[^=\\])*)(?:=(.*))?", re.DOTALL)

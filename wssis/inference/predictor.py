@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wssis.data.coco import CocoData
 from wssis.data.images import read_image
+from wssis.data.records import CocoData
 from wssis.data.transforms import resize_image
 from wssis.errors import InputError
 from wssis.inference.decode import decode

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from wssis.data.coco import CocoData
 from wssis.data.dataset import ShuffledPositions, batches
 from wssis.data.images import read_image
+from wssis.data.records import CocoData
 from wssis.models.refiner import Refiner
 from wssis.ops.crops import crop_windows, cut, cut_each, point_maps
 from wssis.settings import RefinerSettings, TrainSettings

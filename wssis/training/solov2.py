@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wssis.data.coco import CocoData
 from wssis.data.dataset import Batch, ShuffledPositions, TrainingImages, training_loader
+from wssis.data.records import CocoData
 from wssis.data.transforms import TrainTransform
 from wssis.models.solov2 import SOLOv2, padded_size
 from wssis.settings import AugmentSettings, ResizeSettings, SOLOv2Settings, TrainSettings

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from wssis.data.coco import IMAGE_KINDS, image_kind
+from wssis.data.records import IMAGE_KINDS, image_kind
 from wssis.validation.annotations import Labels
 from wssis.validation.problems import Limits, Problem
 from wssis.validation.schema import Document

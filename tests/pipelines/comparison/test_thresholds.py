@@ -10,7 +10,7 @@ import torch
 from pipelines.comparison import predicted
 from pipelines.comparison.thresholds import as_labels, of_classes
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, Category, CocoData, ImageRecord
+from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 from wssis.instances import Instances
 
 

@@ -13,7 +13,8 @@ from pipelines import paths
 from pipelines.cli.main import main
 from pipelines.datasets.export_labels import worst_first
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, load_coco, save_coco
+from wssis.data.coco import load_coco, save_coco
+from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 
 
 @pytest.fixture

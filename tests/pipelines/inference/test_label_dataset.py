@@ -19,7 +19,8 @@ from pipelines.inference.label_dataset import (
 from pipelines.inference.load_models import load_predictor, load_solov2
 from pipelines.stages import train
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, load_coco, save_coco
+from wssis.data.coco import load_coco, save_coco
+from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 from wssis.instances import Instances
 from wssis.pseudo_labels.labeler import Labeler
 

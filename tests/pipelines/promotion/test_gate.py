@@ -24,7 +24,8 @@ from pipelines.promotion.version_predictions import Predictions
 from pipelines.registry.lineage import VAL_DIGEST, val_digest
 from pipelines.registry.versions import Version
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, save_coco
+from wssis.data.coco import save_coco
+from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 from wssis.evaluation.paired_bootstrap import Comparison
 
 SIZE = (40, 60)

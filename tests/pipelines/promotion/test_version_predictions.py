@@ -17,7 +17,8 @@ from pipelines.promotion.version_predictions import Predictions
 from pipelines.registry import register, versions
 from pipelines.tracking.store import open_store
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, save_coco
+from wssis.data.coco import save_coco
+from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 from wssis.settings import DecodeSettings, PseudoRules
 
 LOW = DecodeSettings(score_threshold=0.0, keep_threshold=0.0, max_detections=3)

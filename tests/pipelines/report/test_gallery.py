@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipelines.report.gallery import Shown, all_labels, choose, gallery, shown_window
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, Category, CocoData, ImageRecord
+from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 
 
 def shown(number: int, confidence: float, ignored: bool = False) -> Shown:

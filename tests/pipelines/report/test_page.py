@@ -23,7 +23,8 @@ from pipelines.stages.audit import audit
 from pipelines.stages.prepare import prepare
 from pipelines.stages.split import split
 from tests.pipelines.report import chromium
-from wssis.data.coco import Annotation, CocoData, load_coco, save_coco
+from wssis.data.coco import load_coco, save_coco
+from wssis.data.records import Annotation, CocoData
 from wssis.evaluation.coco_ap import AP_KEYS
 from wssis.files import write_json
 

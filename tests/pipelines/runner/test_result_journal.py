@@ -8,7 +8,7 @@ from pathlib import Path
 from pipelines.inference.label_dataset import left, packed, rough_dataset, unpacked
 from pipelines.inference.load_models import load_solov2
 from pipelines.runner.result_journal import Journal
-from wssis.data.coco import Annotation, Category, CocoData, ImageRecord
+from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 from wssis.pseudo_labels.labeler import Labeler
 
 RECORD = ImageRecord(

@@ -26,7 +26,8 @@ from pipelines.stages.pseudo import pseudo
 from pipelines.stages.register import register
 from pipelines.stages.split import split
 from wssis.data import rle
-from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, load_coco, save_coco
+from wssis.data.coco import load_coco, save_coco
+from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 from wssis.errors import InputError
 from wssis.settings import DecodeSettings
 

@@ -33,7 +33,8 @@ from pipelines.search.rules_objective import RulesObjective
 from pipelines.search.study import DEFAULTS, PRUNED
 from pipelines.stages import tune_pseudo, tune_refiner
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, save_coco
+from wssis.data.coco import save_coco
+from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 from wssis.errors import InputError
 from wssis.training.trainer import NonFiniteLoss
 

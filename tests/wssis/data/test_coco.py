@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, load_coco, save_coco
+from wssis.data.coco import load_coco, save_coco
+from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 from wssis.errors import InputError
 
 SIZE = (10, 12)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, load_coco, save_coco
+from wssis.data.coco import load_coco, save_coco
 from wssis.data.corrections import merge
+from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 from wssis.data.split import split
 from wssis.errors import InputError
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from wssis.data import rle
-from wssis.data.coco import Annotation, Category, CocoData, ImageRecord
 from wssis.data.label_cost import PRICES, labels_used, make_ledger
+from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 
 MASK = rle.encode(torch.ones(1, 4, 4))[0]
 DATA = CocoData(

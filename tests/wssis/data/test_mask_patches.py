@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, ImageRecord
 from wssis.data.mask_patches import MaskPatches
+from wssis.data.records import Annotation, ImageRecord
 
 SIZE = (40, 60)
 

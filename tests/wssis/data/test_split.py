@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, load_coco, save_coco
+from wssis.data.coco import load_coco, save_coco
 from wssis.data.label_cost import count_labels
+from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 from wssis.data.split import split
 from wssis.errors import InputError
 

@@ -15,7 +15,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, save_coco
+from wssis.data.coco import save_coco
+from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 from wssis.errors import InputError
 from wssis.evaluation import coco_ap as metrics
 from wssis.evaluation.coco_ap import AP_KEYS, ap_by_class, coco_ap, results_ap, to_coco_results

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, Category, CocoData, ImageRecord
+from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 from wssis.evaluation.operating_point import Matches, OperatingPoint
 
 SIZE = (8, 32)

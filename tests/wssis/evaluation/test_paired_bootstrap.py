@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, Category, CocoData, ImageRecord
+from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 from wssis.errors import InputError
 from wssis.evaluation.coco_ap import results_ap
 from wssis.evaluation.paired_bootstrap import ApScores, MeanScores, ap_scores, compare, mean_of_classes

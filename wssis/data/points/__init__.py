@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from wssis.data.coco import CocoData
 from wssis.data.points import coco, csv
+from wssis.data.records import CocoData
 from wssis.errors import InputError
 
 Points = dict[int, list[tuple[float, float, int]]]

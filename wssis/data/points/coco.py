@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wssis.data.coco import CocoData, load_coco
+from wssis.data.coco import load_coco
+from wssis.data.records import CocoData
 from wssis.errors import InputError
 
 

@@ -11,7 +11,7 @@ import io
 import math
 from pathlib import Path
 
-from wssis.data.coco import CocoData
+from wssis.data.records import CocoData
 from wssis.errors import InputError
 
 COLUMNS = ("file", "x", "y", "class")

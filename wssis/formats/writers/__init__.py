@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from wssis.data.coco import CocoData, save_coco
+from wssis.data.coco import save_coco
+from wssis.data.records import CocoData
 from wssis.formats.writers.cvat import write_cvat
 from wssis.formats.writers.label_studio import write_labelstudio
 from wssis.formats.writers.labelme import write_labelme

@@ -18,7 +18,7 @@ from xml.etree import ElementTree as xml
 import numpy as np
 
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, CocoData
+from wssis.data.records import Annotation, CocoData
 from wssis.data.rle import Rle
 from wssis.files import write_text
 

@@ -22,7 +22,7 @@ from xml.etree import ElementTree as xml
 import numpy as np
 
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, CocoData, ImageRecord
+from wssis.data.records import Annotation, CocoData, ImageRecord
 from wssis.data.rle import Rle
 from wssis.files import write_json, write_text
 

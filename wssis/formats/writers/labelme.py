@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, CocoData
 from wssis.data.mask_to_polygons import outlines
+from wssis.data.records import Annotation, CocoData
 from wssis.errors import InputError
 from wssis.files import write_json
 

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from wssis.data.coco import Category, CocoData, ImageRecord, save_coco
+from wssis.data.coco import save_coco
 from wssis.data.points import read_points
+from wssis.data.records import Category, CocoData, ImageRecord
 from wssis.data.split import split
 from wssis.errors import InputError
 

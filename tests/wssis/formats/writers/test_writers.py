@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, Category, CocoData, ImageRecord, load_coco
+from wssis.data.coco import load_coco
 from wssis.data.mask_to_polygons import outlines
+from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 from wssis.errors import InputError
 from wssis.formats.writers import FOLDERS, WRITERS
 from wssis.formats.writers.cvat import mask_fields
