@@ -1,4 +1,4 @@
-"""Pictures of instances for reports and for looking: masks, outlines, points and names over an image."""
+"""Pictures of instances: masks, outlines, points and names over an image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wssis.instances import Instances
 
-# Bright, and far from each other also for colour-blind eyes (after Okabe and Ito).
+# Bright, and distinguishable with color blindness (after Okabe and Ito).
 PALETTE = (
     (230, 159, 0),
     (86, 180, 233),
@@ -26,9 +26,9 @@ PALETTE = (
     (255, 255, 255),
 )
 _FILL = 0.35  # opacity of a mask
-_DARK = 0.35  # brightness of what is in no spotlight
-_MIN_SIDE = 320  # px; smaller images are enlarged by a whole factor
-_MAX_NAMED = 40  # objects; names of more would hide the picture
+_DARK = 0.35  # brightness outside the spotlight
+_MIN_SIDE = 320  # px; smaller images are enlarged by an integer factor
+_MAX_NAMED = 40  # objects; more names would hide the picture
 _TITLE = 24  # px, height of a title
 _GAP = 8  # px between pictures
 
@@ -36,10 +36,10 @@ Pixels = NDArray[np.uint8]
 
 
 def draw_instances(image: Tensor, instances: Instances, class_names: Sequence[str]) -> Tensor:
-    """The image with its objects drawn over it, enlarged by a whole factor if its long side is < 320 px.
+    """The image with its objects drawn over it, enlarged by an integer factor if its long side is < 320 px.
 
-    Each object has a colour of its own: a translucent mask with an outline (the larger ones beneath), a dot
-    on its point, its class (where there is more than one) and its score. Ignore regions are hatched in grey.
+    Each object has its own color: a translucent mask with an outline (larger ones beneath), a dot on its
+    point, its class (if there are several) and its score. Ignore regions are hatched in gray.
 
     Args:
         image: (3, H, W) uint8.
@@ -78,14 +78,14 @@ def draw_instances(image: Tensor, instances: Instances, class_names: Sequence[st
 
 
 def spotlight(image: Tensor, mask: Tensor, point: tuple[float, float] | None = None) -> Tensor:
-    """The image with one mask lit and outlined and the rest dark, enlarged as `draw_instances` does.
+    """The image with one mask outlined and the rest darkened, enlarged as by `draw_instances`.
 
-    Unlike a tint, this shows a mask's shape on any colour.
+    Unlike a tint, this shows the mask's shape on any color.
 
     Args:
         image: (3, H, W) uint8.
         mask: (H, W) bool.
-        point: xy pixels, gets a dot.
+        point: xy in pixels; gets a dot.
 
     Returns:
         (3, s H, s W) uint8, s ≥ 1.
@@ -128,14 +128,14 @@ def _enlarge(array: NDArray, scale: int) -> NDArray:
 
 
 def _hatch(pixels: Pixels, region: NDArray[np.bool_]) -> None:
-    """Grey out a region of (H, W, 3) pixels, with diagonal lines."""
+    """Gray out a region (H, W) of pixels (H, W, 3), with diagonal lines."""
     rows, columns = np.nonzero(region)
     tone = np.where((rows + columns) % 8 < 2, 60.0, 150.0)[:, None]
     pixels[rows, columns] = (0.5 * pixels[rows, columns] + 0.5 * tone).astype(np.uint8)
 
 
 def _paint(
-    pixels: Pixels, mask: NDArray[np.bool_], colour: tuple[int, int, int], scale: int
+    pixels: Pixels, mask: NDArray[np.bool_], color: tuple[int, int, int], scale: int
 ) -> tuple[int, int] | None:
     """Blend a mask (H, W) into enlarged pixels; returns the top left corner of its box, None if empty."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
@@ -144,11 +144,10 @@ def _paint(
     top, left = rows[0], columns[0]
     part = _enlarge(mask[top : rows[-1] + 1, left : columns[-1] + 1], scale)
     line = _erode(part, 2)
-    inner = (
-        _erode(line, 1) if min(part.shape) >= 24 else line
-    )  # a dark line inside sets similar colours apart
+    # A dark line inside the outline separates similar colors.
+    inner = _erode(line, 1) if min(part.shape) >= 24 else line
     window = pixels[scale * top :, scale * left :][: part.shape[0], : part.shape[1]]
-    paint = np.array(colour, dtype=np.float64)
+    paint = np.array(color, dtype=np.float64)
     window[inner] = ((1 - _FILL) * window[inner] + _FILL * paint).astype(np.uint8)
     window[line & ~inner] = (0.4 * window[line & ~inner]).astype(np.uint8)
     window[part & ~line] = paint
@@ -156,20 +155,20 @@ def _paint(
 
 
 def _erode(mask: NDArray[np.bool_], times: int) -> NDArray[np.bool_]:
-    """Pixels whose four neighbours belong to the mask, too, as often as said; outside is background."""
+    """Erode a mask `times` times with the 4-neighborhood; outside is background."""
     for _ in range(times):
         wide = np.pad(mask, 1)
         mask = mask & wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:]
     return mask
 
 
-def _dot(pen: ImageDraw.ImageDraw, x: float, y: float, colour: tuple[int, int, int]) -> None:
-    for radius, fill in ((4.5, (0, 0, 0)), (3.5, (255, 255, 255)), (2.0, colour)):
+def _dot(pen: ImageDraw.ImageDraw, x: float, y: float, color: tuple[int, int, int]) -> None:
+    for radius, fill in ((4.5, (0, 0, 0)), (3.5, (255, 255, 255)), (2.0, color)):
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
 
 
 def _names(instances: Instances, class_names: Sequence[str]) -> list[str]:
-    """What to write at each object; nothing where all are of one class and have no score."""
+    """Class (if there are several) and score of each object."""
     names = [class_names[label] if len(class_names) > 1 else "" for label in instances.labels.tolist()]
     if instances.scores is None:
         return names
@@ -182,20 +181,20 @@ def _write(
     size: tuple[int, int],
     place: tuple[int, int],
     text: str,
-    colour: tuple[int, int, int],
+    color: tuple[int, int, int],
 ) -> None:
-    """Text on a dark tag whose lower left corner is at `place`, moved into the picture of `size` (W, H)."""
+    """Text on a dark tag with its lower left corner at `place`, moved inside the picture of `size` (W, H)."""
     text = _fitted(pen, text, size[0] - 4, 11)
     box = pen.textbbox((0, 0), text, font=_font(11))
     width, height = int(box[2]) + 4, int(box[3]) + 3
     left = max(0, min(place[0], size[0] - width))
     top = max(0, min(place[1] - height, size[1] - height))
     pen.rectangle((left, top, left + width, top + height), fill=(20, 20, 20))
-    pen.text((left + 2, top + 1), text, fill=colour, font=_font(11))
+    pen.text((left + 2, top + 1), text, fill=color, font=_font(11))
 
 
 def _fitted(pen: ImageDraw.ImageDraw, text: str, width: int, size: int = 15) -> str:
-    """The text, cut with an ellipsis where it is wider than `width` px."""
+    """The text, shortened with an ellipsis if it is wider than `width` px."""
     shown = text
     while shown and pen.textlength(shown, font=_font(size)) > width:
         text = text[:-1]

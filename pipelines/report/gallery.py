@@ -1,10 +1,10 @@
-"""Pictures of pseudo-labels for the report: rough mask, refined mask and, where it is known, the truth."""
+"""Pictures of pseudo-labels for the report: rough mask, refined mask and, if known, the ground truth."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -17,13 +17,13 @@ from wssis.data.images import read_image
 from wssis.data.records import CocoData
 from wssis.visualize import spotlight
 
-SHOWN = 96  # pictures, at most: the report is one file that a phone shall load
+SHOWN = 96  # pictures; keeps the report small enough for a phone
 _TILE = 160  # px, side of a panel
 _GAP = 4  # px between panels
-_MARGIN = 1.6  # side of what is shown over the longest side of the masks
-_SMALLEST = 32  # px of the image
+_MARGIN = 1.6  # side of the window over the longest side of the masks
+_SMALLEST = 32  # px, side of the window
 
-Panels = dict[str, CocoData]  # title -> data with a mask for (almost) every label
+Panels = dict[str, CocoData]  # title -> data with a mask for most labels
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Shown:
         image_id, id: of its image and annotation.
         name: its class.
         confidence: 0..1.
-        ignored: whether it was left undecided; the masks are those that it would have got.
-        rough_iou, refined_iou: with the truth, None where that is not known.
+        ignored: whether it was left undecided; its proposed masks are shown.
+        rough_iou, refined_iou: with the ground truth, None if that is unknown.
     """
 
     image: str
@@ -50,34 +50,34 @@ class Shown:
 
 
 def all_labels(labels: CocoData, ious: dict[int, tuple[float, float]]) -> list[Shown]:
-    """Every label of the weak images; `ious` has rough and refined IoU by annotation id."""
+    """Every label of the weak images; `ious` is {annotation id: (rough IoU, refined IoU)}."""
     found = []
     for image in labels.images:
         for item in image.annotations:
-            rough, refined = ious.get(item.id, (None, None))
             confidence = float(item.extra.get("confidence", 0.0))
-            name = labels.class_names[item.label]
-            found.append(
-                Shown(image.file_name, image.id, item.id, name, confidence, item.ignored, rough, refined)
+            label = Shown(
+                image.file_name, image.id, item.id, labels.class_names[item.label], confidence, item.ignored
             )
+            rough, refined = ious.get(item.id, (None, None))
+            found.append(replace(label, rough_iou=rough, refined_iou=refined))
     return found
 
 
 def choose(labels: Sequence[Shown], most: int = SHOWN) -> list[Shown]:
-    """At most `most` labels, the surest first, spread evenly over confidences.
+    """At most `most` labels, spread evenly over confidences, the most confident first.
 
-    At most a third are ignored ones, unless the others are fewer than two thirds.
+    At most a third are ignored ones, unless there are too few others.
     """
-    surest = sorted(labels, key=lambda item: (-item.confidence, item.image_id, item.id))
-    ignored = [item for item in surest if item.ignored]
-    masks = [item for item in surest if not item.ignored]
+    by_confidence = sorted(labels, key=lambda item: (-item.confidence, item.image_id, item.id))
+    ignored = [item for item in by_confidence if item.ignored]
+    masks = [item for item in by_confidence if not item.ignored]
     room = max(min(len(ignored), most // 3), most - len(masks))
     chosen = {item.id for item in (*_spread(ignored, room), *_spread(masks, most - min(room, len(ignored))))}
-    return [item for item in surest if item.id in chosen]
+    return [item for item in by_confidence if item.id in chosen]
 
 
 def _spread(items: Sequence[Shown], count: int) -> list[Shown]:
-    """At most `count` items, evenly spaced, first and last among them."""
+    """At most `count` evenly spaced items, with the first and the last."""
     if len(items) <= count:
         return list(items)
     if count < 2:
@@ -86,17 +86,17 @@ def _spread(items: Sequence[Shown], count: int) -> list[Shown]:
 
 
 def gallery(chosen: Sequence[Shown], panels: Panels, total: int) -> dict[str, Any]:
-    """What the report shows.
+    """The gallery as JSON values.
 
     Args:
-        chosen: labels, in the order in which they are shown.
-        panels: titles and data of the panels of a picture, from left to right; where one has no mask of a
-            label, the picture lacks it.
-        total: how many labels there are.
+        chosen: labels, in the order of the gallery.
+        panels: titles and data of a picture's panels, from left to right; one without a mask of the label is
+            left out.
+        total: number of all labels.
 
     Returns:
-        JSON: `total`, and `labels`, each with the fields of `Shown`, `panels` (titles) and `picture` (base64
-        of a WebP file).
+        `total`, and `labels`, each with the fields of `Shown`, `panels` (titles) and `picture` (a WebP file
+        in base64).
     """
     data = next(iter(panels.values()))
     pictures: dict[int, list[tuple[int, Shown]]] = {}
@@ -132,7 +132,7 @@ def masks_of(panels: Panels, item: Shown) -> tuple[dict[str, Tensor], tuple[floa
 def shown_window(
     masks: Sequence[Tensor], point: tuple[float, float] | None, size: tuple[int, int]
 ) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of a square round all masks and the point, inside the image (H, W)."""
+    """Left, top, right, bottom of a square around all masks and the point, inside the image (H, W)."""
     union = torch.stack(list(masks)).any(0) if masks else torch.zeros(size, dtype=torch.bool)
     if point:
         union[min(int(point[1]), size[0] - 1), min(int(point[0]), size[1] - 1)] = True
@@ -156,7 +156,7 @@ def draw_strip(
     point: tuple[float, float] | None,
     window: tuple[int, int, int, int],
 ) -> Image.Image:
-    """Panels of one size side by side, a mask and the point on each."""
+    """Panels side by side, each with a mask and the point."""
     left, top, right, bottom = window
     crop = image[:, top:bottom, left:right]
     at = (point[0] - left, point[1] - top) if point else None

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs no network, of what the stages left behind."""
+"""The report: one HTML file, without network access, of the files that the stages wrote."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ MANY_CLASSES = 20  # a longer table is folded
 
 @dataclass(frozen=True)
 class Files:
-    """What the report is made of.
+    """The inputs of the report.
 
     Attributes:
         metrics: JSON of teacher, strong_only, student, pseudo and summary.
         detections: JSON of precision, recall and F1 at the score thresholds; older projects have none.
-        losses: CSV curves of the trainings by name.
+        losses: CSV curves by training.
         tune: CSV of the trials.
-        labels: CSV, a pseudo-label a line, with its IoU where the truth is known.
+        labels: CSV, one pseudo-label per line, with its IoU if the ground truth is known.
         classes: CSV, AP by class.
         ledger, gallery: JSON.
-        pictures: titles and files; those that are missing are left out.
+        pictures: titles and files; missing files are left out.
     """
 
     metrics: dict[str, Path]
@@ -55,11 +55,13 @@ def write_report(files: Files, out: Path) -> None:
     """Write the HTML file.
 
     Raises:
-        InputError: a file is missing or is not what a stage writes; nothing is written then.
+        InputError: a file is missing or damaged; nothing is written then.
     """
     metrics = {name: _json(path) for name, path in files.metrics.items()}
     classes = _table(files.classes)
-    known = [row for row in _table(files.labels) if row["label"]]  # one empty line where no truth is known
+    known = [
+        row for row in _table(files.labels) if row["label"]
+    ]  # one empty line if no ground truth is known
     bins = reliability([float(r["confidence"]) for r in known], [float(r["refined_iou"]) for r in known])
     try:
         page = render(
@@ -85,13 +87,13 @@ def write_report(files: Files, out: Path) -> None:
         )
     except KeyError as error:
         raise InputError(
-            f"expected what the stages write, found no {error}", where=out, remedy="Run `dvc repro`"
+            f"expected the outputs of the stages, found no {error}", where=out, remedy="Run `dvc repro`"
         ) from error
     write_text(out, page)
 
 
 def costs(ledger: dict[str, Any]) -> dict[str, Any]:
-    """Labels by use and kind with their seconds, in the order of the ledger, and the hours."""
+    """Labels by use and kind with their seconds, in the order of the ledger, and total hours."""
     totals = dict(ledger["totals"])
     hours, full = totals.pop("label_hours"), totals.pop("full_label_hours")
     rows = [
@@ -103,21 +105,19 @@ def costs(ledger: dict[str, Any]) -> dict[str, Any]:
 
 
 def training_charts(files: Files) -> list[tuple[str, str]]:
-    """Titles and charts of the trainings and of the search."""
+    """Titles and charts of the training runs and of the search."""
     losses = {name: _columns(path, "step", "loss") for name, path in files.losses.items()}
-    refiner = {name: losses.pop(name) for name in list(losses) if name == "refiner"}
+    refiner = {"refiner": losses.pop("refiner")} if "refiner" in losses else {}
+    charts = [
+        ("Loss of teacher, strong only and student", curves(losses, ("step", "loss"), smooth=True)),
+        ("Loss of the refiner", curves(refiner, ("step", "loss"), smooth=True)),
+    ]
     trials = _table(files.tune)
-    search = {}
     if trials and "value" in trials[0]:
         search = {
             "trial": _columns(files.tune, "trial", "value"),
             "best so far": _columns(files.tune, "trial", "best"),
         }
-    charts = [
-        ("Loss of teacher, strong only and student", curves(losses, ("step", "loss"), smooth=True)),
-        ("Loss of the refiner", curves(refiner, ("step", "loss"), smooth=True)),
-    ]
-    if search:
         charts.append(
             ("Search for the rules of pseudo-labels", curves(search, ("trial", "worth of a label")))
         )
@@ -125,7 +125,7 @@ def training_charts(files: Files) -> list[tuple[str, str]]:
 
 
 def picture(path: Path) -> dict[str, Any]:
-    """A picture as a small file inside an address, with its size."""
+    """A picture as a data URI, with its size."""
     with Image.open(path) as image:
         small = as_webp(image.convert("RGB"))
         width, height = image.size

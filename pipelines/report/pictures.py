@@ -35,14 +35,14 @@ def save_scatter(
 
 
 def as_webp(picture: Image.Image) -> bytes:
-    """A picture as a small file that every browser shows."""
+    """A picture as a small WebP file."""
     file = io.BytesIO()
     picture.save(file, "WEBP", quality=78, method=4)
     return file.getvalue()
 
 
 def stack(pictures: list[Tensor]) -> Tensor:
-    """uint8 (3, H, W) pictures below one another, padded with white to one width."""
+    """uint8 (3, H, W) pictures in a column, padded with white to one width."""
     width = max(picture.shape[2] for picture in pictures)
     padded = []
     for picture in pictures:

@@ -1,4 +1,4 @@
-"""HTML templates (Jinja2): everything that is put into a page is escaped."""
+"""HTML templates (Jinja2); every value is escaped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
 def render(name: str, **values: Any) -> str:
-    """The page of the template `name` in this folder; a value that the template lacks is an error."""
+    """A page from the template `name` in this folder; a missing value is an error."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -23,7 +23,7 @@ def render(name: str, **values: Any) -> str:
 
 
 def ap(value: float | None, sign: bool = False) -> str:
-    """An AP or IoU in three digits; a dash where it is not known (None, or under 0 as pycocotools says)."""
+    """An AP or IoU with three digits; a dash if it is unknown (None, or negative as in pycocotools)."""
     if value is None or (value < 0 and not sign):
         return "–"
     return f"{value:+.3f}" if sign else f"{value:.3f}"

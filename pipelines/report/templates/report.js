@@ -1,5 +1,5 @@
 "use strict";
-// Without this script the gallery is complete, with it it can be filtered.
+// The gallery is complete without this script; the script adds filters.
 (() => {
   const get = (id) => document.getElementById(id);
   const gallery = get("gallery");

@@ -141,7 +141,7 @@ def test_without_truth_there_is_no_calibration_and_no_third_panel(project: Path)
     )
     audit(StageContext("audit", load_params(ROOT / "params.yaml")))
     page = written()
-    assert "The true masks of the clicked images are not known" in page
+    assert "The true masks of the clicked images are unknown" in page
     assert "<span>refined</span>" in page
     assert "<span>truth</span>" not in page
 
