@@ -1,9 +1,9 @@
-"""Exported students beside the student itself: parity over images, and time an image on the CPU.
+"""Exported students against the student itself: agreement over images, and time per image on the CPU.
 
     python -m benchmarks.exported --model models/student --annotations data/prepared/val.json
 
-One export for each size of image among the first `--count`. Each image is timed in all implementations one
-after the other, round by round, so that what else runs on the machine falls on all of them.
+One export per image size among the first `--count`. Each image is timed in all implementations in turn, round
+by round, so that other load on the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def by_size(annotations: str, images: str | None, count: int, sizes: list[Size])
     data = load_coco(annotations, images) if images else load_coco(annotations)
     records = [record for record in data.images if not sizes or record.size in sizes][:count]
     if not records:
-        raise InputError("expected images of the sizes asked for, found none", where=annotations)
+        raise InputError("expected images of these sizes, found none", where=annotations)
     found: dict[Size, list[Tensor]] = {}
     for record in records:
         found.setdefault(record.size, []).append(read_image(data.image_dir, record.file_name, record.size))
@@ -64,7 +64,7 @@ def by_size(annotations: str, images: str | None, count: int, sizes: list[Size])
 
 
 def timed(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each call, interleaved, after one that is not counted."""
+    """Milliseconds of each call, interleaved, after a warm-up."""
     for call in calls.values():
         call()
     found: dict[str, list[float]] = {name: [] for name in calls}
@@ -79,7 +79,7 @@ def timed(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[fl
 def measured(
     predictor: Predictor, groups: dict[Size, list[Tensor]], rounds: int, threads: int
 ) -> dict[str, Any]:
-    """Parity of each kind of export over all images, and medians of its times of an image."""
+    """Agreement of each kind of export over all images, and its median time per image."""
     own: list[Instances] = []
     theirs: dict[str, list[Instances]] = {name: [] for name in KINDS}
     times: dict[str, list[float]] = {"eager": [], **{name: [] for name in KINDS}}
@@ -111,7 +111,7 @@ def measured(
 
 
 def rows(times: dict[str, list[float]], found: dict[str, Parity]) -> list[dict[str, Any]]:
-    """A row for each implementation; the ratio is the median of an image's times, eager's over its own."""
+    """A row per implementation; the ratio is the median over images of eager's time over its own."""
     eager = times["eager"]
     return [
         {
@@ -127,7 +127,7 @@ def rows(times: dict[str, list[float]], found: dict[str, Parity]) -> list[dict[s
 def table(result: dict[str, Any]) -> str:
     """Markdown."""
     lines = [
-        "| | ms an image | eager / this | instances | unpaired | scores within | not in 1e-4 | IoU | least "
+        "| | ms per image | eager / this | instances | unpaired | scores within | not in 1e-4 | IoU | least "
         "| changed |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -161,13 +161,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.exported", description=__doc__.split("\n")[0])
     parser.add_argument("--model", required=True, help="folder or registered model")
     parser.add_argument("--annotations", required=True, help="COCO JSON that names the images")
-    parser.add_argument("--images", help="their folder, where it is another")
+    parser.add_argument("--images", help="their folder, if it is another")
     parser.add_argument(
         "--size", nargs=2, type=int, action="append", help="only images of this H W; repeatable"
     )
-    parser.add_argument("--count", type=int, default=50, help="images; default 50")
-    parser.add_argument("--rounds", type=int, default=5, help="timed rounds an image; default 5")
-    parser.add_argument("--threads", type=int, default=1, help="of each implementation; default 1")
+    parser.add_argument("--count", type=int, default=50, help="number of images; default 50")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds per image; default 5")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each implementation; default 1")
     parser.add_argument("--out", help="JSON file to write; printed if not given")
     given = parser.parse_args(arguments)
     return exit_code(lambda: run(given))

@@ -1,11 +1,10 @@
-"""How long answers of a served model take: latency and throughput with one client and with several at once.
+"""Latency and throughput of a served model, with one client and with several at once.
 
     python -m benchmarks.serve [--model MODEL] [--clients 1 8] [--requests 200] [--out FILE]
 
-in the project's root after `dvc repro`. It starts `wssis serve`, sends the validation images in turn, one an
-HTTP request (for a labeler with a point on each object), and stops it. Each row of the table is the same
-number of requests; the first requests warm the server up and do not count. An answer that is missing or is
-no 200 is lost.
+in the project's root after `dvc repro`. Starts `wssis serve`, sends the validation images in turn, one per
+request (for a labeler with a point on each object), and stops it. Each row of the table is the same number of
+requests, after a warm-up. A request without a 200 counts as lost.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -41,7 +40,7 @@ READY_S = 120.0
 
 @dataclass(frozen=True)
 class Load:
-    """What some clients at once got; milliseconds are of answered requests."""
+    """Result of some clients at once; milliseconds are of requests that were not lost."""
 
     clients: int
     requests: int
@@ -53,7 +52,7 @@ class Load:
 
 
 def measure(url: str, bodies: Sequence[bytes], clients: int, requests: int) -> Load:
-    """Send `requests` bodies in turn from `clients` threads; each client waits for its answer."""
+    """Send `requests` bodies in turn from `clients` threads; each client waits for the response."""
 
     def one(body: bytes) -> float | None:
         start = time.perf_counter()
@@ -87,7 +86,7 @@ def request_bodies(with_points: bool) -> list[bytes]:
 
 @contextmanager
 def served(model: str) -> Iterator[tuple[str, str]]:
-    """URL and kind of a model that `wssis serve` serves, on a free port, until the block ends."""
+    """URL and kind of a model that `wssis serve` serves on a free port until the block ends."""
     words = [sys.executable, "-m", "pipelines.cli.main", "serve", "--model", model, "--port", "0"]
     server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     try:
@@ -104,7 +103,7 @@ def served(model: str) -> Iterator[tuple[str, str]]:
 
 
 def wait_until_ready(url: str) -> None:
-    """Return when a URL answers."""
+    """Return when a URL responds."""
     deadline = time.monotonic() + READY_S
     while True:
         try:
@@ -118,24 +117,18 @@ def wait_until_ready(url: str) -> None:
 
 def table(loads: Sequence[Load]) -> str:
     """Loads in Markdown."""
-    rows = [
-        (
-            *(str(load.clients), str(load.requests), str(load.lost), f"{load.a_second:.1f}"),
-            *(f"{load.p50_ms:.0f}", f"{load.p95_ms:.0f}", f"{load.longest_ms:.0f}"),
-        )
-        for load in loads
-    ]
-    return as_markdown([("clients", "requests", "lost", "a second", "p50 ms", "p95 ms", "longest ms"), *rows])
+    head = ("clients", "requests", "lost", "per second", "p50 ms", "p95 ms", "longest ms")
+    formats = ("d", "d", "d", ".1f", ".0f", ".0f", ".0f")
+    rows = [tuple(map(format, astuple(load), formats)) for load in loads]
+    return as_markdown([head, *rows])
 
 
 def run(model: str, clients: Sequence[int], requests: int, warm: int, out: str | None) -> None:
     """Measure, print a table, write or print JSON."""
-    loads = []
     with served(model) as (url, kind):
         bodies = request_bodies(kind == "labeler")
         measure(url, bodies, 1, warm)
-        for count in clients:
-            loads.append(measure(url, bodies, count, requests))
+        loads = [measure(url, bodies, count, requests) for count in clients]
     print(table(loads))
     values = {"machine": platform.machine(), "model": model, "loads": [asdict(load) for load in loads]}
     if out:
@@ -147,8 +140,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serve", description=__doc__.split("\n")[0])
     parser.add_argument("--model", default=str(paths.STUDENT), help="default models/student")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8], help="default 1 8")
-    parser.add_argument("--requests", type=int, default=200, help="a row; default 200")
-    parser.add_argument("--warm", type=int, default=10, help="requests before, that do not count")
+    parser.add_argument("--requests", type=int, default=200, help="per row; default 200")
+    parser.add_argument("--warm", type=int, default=10, help="requests of the warm-up")
     parser.add_argument("--out", help="JSON file to write")
     given = parser.parse_args(arguments)
     if min(*given.clients, given.requests, given.warm, 10**9) < 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -51,16 +51,19 @@ class Shown:
 
 def all_labels(labels: CocoData, ious: dict[int, tuple[float, float]]) -> list[Shown]:
     """Every label of the weak images; `ious` is {annotation id: (rough IoU, refined IoU)}."""
-    found = []
-    for image in labels.images:
-        for item in image.annotations:
-            confidence = float(item.extra.get("confidence", 0.0))
-            label = Shown(
-                image.file_name, image.id, item.id, labels.class_names[item.label], confidence, item.ignored
-            )
-            rough, refined = ious.get(item.id, (None, None))
-            found.append(replace(label, rough_iou=rough, refined_iou=refined))
-    return found
+    return [
+        Shown(
+            image.file_name,
+            image.id,
+            item.id,
+            labels.class_names[item.label],
+            float(item.extra.get("confidence", 0.0)),
+            item.ignored,
+            *ious.get(item.id, (None, None)),
+        )
+        for image in labels.images
+        for item in image.annotations
+    ]
 
 
 def choose(labels: Sequence[Shown], most: int = SHOWN) -> list[Shown]:
@@ -99,20 +102,15 @@ def gallery(chosen: Sequence[Shown], panels: Panels, total: int) -> dict[str, An
         in base64).
     """
     data = next(iter(panels.values()))
-    pictures: dict[int, list[tuple[int, Shown]]] = {}
-    for place, item in enumerate(chosen):
-        pictures.setdefault(item.image_id, []).append((place, item))
-    result: list[dict[str, Any]] = [{} for _ in chosen]
-    for image_id, items in pictures.items():
-        record = data.by_id[image_id]
+    labels = []
+    for item in chosen:
+        record = data.by_id[item.image_id]
         image = read_image(data.image_dir, record.file_name, record.size)
-        for place, item in items:
-            masks, point = masks_of(panels, item)
-            window = shown_window(list(masks.values()), point, record.size)
-            strip = draw_strip(image, list(masks.values()), point, window)
-            picture = base64.b64encode(as_webp(strip)).decode()
-            result[place] = asdict(item) | {"panels": list(masks), "picture": picture}
-    return {"total": total, "labels": result}
+        masks, point = masks_of(panels, item)
+        window = shown_window(list(masks.values()), point, record.size)
+        picture = as_webp(draw_strip(image, list(masks.values()), point, window))
+        labels.append(asdict(item) | {"panels": list(masks), "picture": base64.b64encode(picture).decode()})
+    return {"total": total, "labels": labels}
 
 
 def masks_of(panels: Panels, item: Shown) -> tuple[dict[str, Tensor], tuple[float, float] | None]:
@@ -121,9 +119,10 @@ def masks_of(panels: Panels, item: Shown) -> tuple[dict[str, Tensor], tuple[floa
     point = None
     for title, data in panels.items():
         record = data.by_id.get(item.image_id)
-        for annotation in record.annotations if record else ():
+        if record is None:
+            continue
+        for annotation in record.annotations:
             if annotation.id == item.id and annotation.rle is not None:
-                assert record is not None
                 masks[title] = rle_api.decode([annotation.rle], record.size)[0]
                 point = point or annotation.point
     return masks, point
@@ -133,21 +132,20 @@ def shown_window(
     masks: Sequence[Tensor], point: tuple[float, float] | None, size: tuple[int, int]
 ) -> tuple[int, int, int, int]:
     """Left, top, right, bottom of a square around all masks and the point, inside the image (H, W)."""
+    height, width = size
     union = torch.stack(list(masks)).any(0) if masks else torch.zeros(size, dtype=torch.bool)
     if point:
-        union[min(int(point[1]), size[0] - 1), min(int(point[0]), size[1] - 1)] = True
-    rows, columns = union.any(1).nonzero()[:, 0].tolist(), union.any(0).nonzero()[:, 0].tolist()
-    ends = []
-    spans = [
-        (lines[0], lines[-1] + 1) if lines else (0, length)
-        for lines, length in ((columns, size[1]), (rows, size[0]))
-    ]
+        union[min(int(point[1]), height - 1), min(int(point[0]), width - 1)] = True
+    if not union.any():
+        union[:] = True
+    y, x = union.nonzero(as_tuple=True)
+    spans = [(int(x.min()), int(x.max()) + 1), (int(y.min()), int(y.max()) + 1)]
     side = max(_SMALLEST, round(_MARGIN * max(end - start for start, end in spans)))
-    for (start, end), length in zip(spans, (size[1], size[0]), strict=True):
-        first = max(0, min(round((start + end - side) / 2), length - side))
-        ends.append((first, min(first + side, length)))
-    (left, right), (top, bottom) = ends
-    return left, top, right, bottom
+    left, top = (
+        max(0, min(round((start + end - side) / 2), length - side))
+        for (start, end), length in zip(spans, (width, height), strict=True)
+    )
+    return left, top, min(left + side, width), min(top + side, height)
 
 
 def draw_strip(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from wssis.files import write_text
 MODELS = {"teacher": "teacher", "strong_only": "strong only", "student": "student"}  # name: title
 SIZES = {"AP_small": "small", "AP_medium": "medium", "AP_large": "large"}
 MANY_CLASSES = 20  # a longer table is folded
+REMEDY = "Run `dvc repro` or `dvc checkout`"
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,8 @@ def training_charts(files: Files) -> list[tuple[str, str]]:
     ]
     trials = _table(files.tune)
     if trials and "value" in trials[0]:
-        search = {
-            "trial": _columns(files.tune, "trial", "value"),
-            "best so far": _columns(files.tune, "trial", "best"),
-        }
+        lines = {"trial": "value", "best so far": "best"}
+        search = {name: _columns(files.tune, "trial", column) for name, column in lines.items()}
         charts.append(
             ("Search for the rules of pseudo-labels", curves(search, ("trial", "worth of a label")))
         )
@@ -129,34 +129,26 @@ def picture(path: Path) -> dict[str, Any]:
     with Image.open(path) as image:
         small = as_webp(image.convert("RGB"))
         width, height = image.size
-    return {
-        "source": f"data:image/webp;base64,{base64.b64encode(small).decode()}",
-        "width": width,
-        "height": height,
-    }
+    source = f"data:image/webp;base64,{base64.b64encode(small).decode()}"
+    return {"source": source, "width": width, "height": height}
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise InputError("expected a file, found none", where=path, remedy=REMEDY) from error
 
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise _missing(path) from error
+        return json.loads(_read(path))
     except ValueError as error:
-        raise InputError(
-            f"expected JSON, found {error}", where=path, remedy="Run `dvc repro` or `dvc checkout`"
-        ) from error
+        raise InputError(f"expected JSON, found {error}", where=path, remedy=REMEDY) from error
 
 
 def _table(path: Path) -> list[dict[str, str]]:
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except FileNotFoundError as error:
-        raise _missing(path) from error
-
-
-def _missing(path: Path) -> InputError:
-    return InputError("expected a file, found none", where=path, remedy="Run `dvc repro` or `dvc checkout`")
+    return list(csv.DictReader(io.StringIO(_read(path))))
 
 
 def _columns(path: Path, x: str, y: str) -> tuple[Sequence[float], Sequence[float]]:
