@@ -1,4 +1,4 @@
-"""Registered models: one version a content, the alias `candidate`, and a load in a fresh process."""
+"""Registered models: one version per content, the alias `candidate`, and loading in a new process."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ from pathlib import Path
 import pytest
 
 from pipelines import paths
+from pipelines.cli.main import main
+from pipelines.config.params import load_params
 from pipelines.decode_file import write_decode
 from pipelines.inference.load_models import load_predictor
 from pipelines.registry import register as registry
 from pipelines.registry import versions
+from pipelines.runner.run_stage import StageContext
+from pipelines.serving.request import LabelerRow, StudentRow
+from pipelines.serving.server import open_model
+from pipelines.stages.register import register
 from pipelines.tracking.store import open_store
 from wssis.data.images import read_image
 from wssis.errors import InputError
@@ -36,15 +42,9 @@ def run_id(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_the_same_content_is_one_version(run_id: str, models: Path) -> None:
     client, source = open_store(), registry.Source(run_id, {"AP": 0.5})
-    first = registry.register_student(models / "teacher", LOW, source)
-    again = registry.register_student(models / "teacher", LOW, source)
-    assert first == again == 1
-    other = registry.register_student(models / "teacher", DecodeSettings(), source)
-    assert other == 2
-    assert int(client.get_model_version_by_alias(registry.STUDENT, "candidate").version) == 2
-    back = registry.register_student(models / "teacher", LOW, source)
-    assert back == 1
-    assert int(client.get_model_version_by_alias(registry.STUDENT, "candidate").version) == 1
+    for decode, number in ((LOW, 1), (LOW, 1), (DecodeSettings(), 2), (LOW, 1)):
+        assert registry.register_student(models / "teacher", decode, source) == number
+        assert int(client.get_model_version_by_alias(registry.STUDENT, "candidate").version) == number
     tags = client.get_model_version(registry.STUDENT, "1").tags
     assert tags["AP"] == "0.5"
     assert len(tags[registry.CONTENT_TAG]) == 64
@@ -68,17 +68,19 @@ def test_a_version_holds_safetensors_code_and_pins_but_no_pickle(run_id: str, mo
 
 def test_content_hash_sees_names_and_bytes(tmp_path: Path) -> None:
     def digest(**files: str) -> str:
-        shutil.rmtree(tmp_path / "x", ignore_errors=True)
-        (tmp_path / "x").mkdir()
+        folder = tmp_path / "-".join(f"{name}{text}" for name, text in files.items())
+        folder.mkdir()
         for name, text in files.items():
-            (tmp_path / "x" / name).write_text(text)
-        return registry.content_hash(tmp_path / "x")
+            (folder / name).write_text(text)
+        return registry.content_hash(folder)
 
     assert digest(a="1", b="2") == digest(b="2", a="1")
-    assert len({digest(a="1", b="2"), digest(a="2", b="1"), digest(a="12"), digest(ab="12")}) == 4
+    assert (
+        len({digest(a="3", b="4"), digest(a="4", b="3"), digest(a="12"), digest(ab="1"), digest(a="1")}) == 5
+    )
 
 
-def test_a_model_is_looked_for_in_the_projects_own_store(
+def test_models_are_found_in_the_projects_own_store(
     run_id: str, models: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.register_student(models / "teacher", LOW, registry.Source(run_id))
@@ -91,7 +93,7 @@ def test_a_model_is_looked_for_in_the_projects_own_store(
     assert (versions.local_folder("models:/wssis-student@candidate") / "model.json").exists()
 
 
-def test_a_model_that_is_not_there_is_named(run_id: str) -> None:
+def test_a_missing_model_is_named(run_id: str) -> None:
     with pytest.raises(InputError, match="models:/wssis-student@candidate"):
         versions.local_folder("models:/wssis-student@candidate")
     assert versions.local_folder("models/student") == Path("models/student")
@@ -100,9 +102,6 @@ def test_a_model_that_is_not_there_is_named(run_id: str) -> None:
 def test_commands_unpickle_nothing(
     run_id: str, models: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipelines.serving.request import LabelerRow, StudentRow
-    from pipelines.serving.server import open_model
-
     registry.register_student(models / "teacher", LOW, registry.Source(run_id))
     registry.register_labeler(models / "teacher", models / "refiner", PseudoRules(), registry.Source(run_id))
     for name in ("pickle.load", "pickle.loads", "pickle.Unpickler", "cloudpickle.load", "torch.load"):
@@ -114,9 +113,7 @@ def test_commands_unpickle_nothing(
     assert [found["category_id"] for found in labeler.answer(row, 0)] == [7]
 
 
-def test_a_model_that_would_have_to_be_unpickled_is_refused(
-    run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pickled_model_is_refused(run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
 
     class Trap(mlflow.pyfunc.PythonModel):
@@ -140,7 +137,7 @@ def test_a_model_that_would_have_to_be_unpickled_is_refused(
     assert not (tmp_path / "sprung").exists()
 
 
-def test_versions_of_others_are_refused(tmp_path: Path, models: Path) -> None:
+def test_foreign_versions_are_refused(tmp_path: Path, models: Path) -> None:
     own = tmp_path / "artifacts/model"
     shutil.copytree(models / "teacher", own)
     versions.refuse_foreign(tmp_path, "models:/x/1")
@@ -156,13 +153,7 @@ def test_versions_of_others_are_refused(tmp_path: Path, models: Path) -> None:
         versions.refuse_foreign(tmp_path, "models:/x/1")
 
 
-def test_the_stage_registers_what_was_measured_once(
-    run_id: str, models: Path, images: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from pipelines.config.params import load_params
-    from pipelines.runner.run_stage import StageContext
-    from pipelines.stages.register import register
-
+def test_the_stage_registers_each_measurement_once(run_id: str, models: Path, images: Path) -> None:
     root = Path(__file__).parents[3]
     for name, path in (("teacher", paths.TEACHER), ("teacher", paths.STUDENT), ("refiner", paths.REFINER)):
         shutil.copytree(models / name, path)
@@ -181,9 +172,14 @@ def test_the_stage_registers_what_was_measured_once(
     untuned = params.tune_pseudo.model_copy(update={"use_tuned": False})
     stage = StageContext("register", params.model_copy(update={"tune_pseudo": untuned}))
     stage.tracker.run_id = run_id
+
+    def expect_registered(student: int, labeler: int) -> None:
+        numbers = {"wssis-student": student, "wssis-labeler": labeler}
+        assert json.loads(paths.REGISTERED.read_text()) == numbers
+
     register(stage)
     register(stage)
-    assert json.loads(paths.REGISTERED.read_text()) == {"wssis-student": 1, "wssis-labeler": 1}
+    expect_registered(1, 1)
     student, labeler = (
         dict(open_store().get_model_version(n, "1").tags) for n in ("wssis-student", "wssis-labeler")
     )
@@ -192,18 +188,18 @@ def test_the_stage_registers_what_was_measured_once(
     assert "git.commit" in student
     assert "student_AP" not in labeler
     assert labeler["val.digest"] == student["val.digest"]
-    # Measured otherwise, a student is another version; its labeler is not.
+    # Another AP makes another version of the student, not of the labeler.
     paths.METRICS_SUMMARY.write_text(json.dumps(summary | {"student_AP": 0.4}))
     register(stage)
-    assert json.loads(paths.REGISTERED.read_text()) == {"wssis-student": 2, "wssis-labeler": 1}
-    # Other validation images make both other versions.
+    expect_registered(2, 1)
+    # Other validation images make other versions of both.
     (paths.PREPARED_VAL_IMAGES / "a.png").write_bytes(b"other")
     register(stage)
-    assert json.loads(paths.REGISTERED.read_text()) == {"wssis-student": 3, "wssis-labeler": 2}
+    expect_registered(3, 2)
 
 
 @pytest.mark.slow
-def test_models_load_in_a_fresh_process_elsewhere_and_unpickle_nothing(
+def test_versions_load_elsewhere_without_pickles_or_other_packages(
     run_id: str, models: Path, images: Path, tmp_path: Path
 ) -> None:
     predictor, _ = load_predictor(models / "teacher", LOW)
@@ -214,13 +210,15 @@ def test_models_load_in_a_fresh_process_elsewhere_and_unpickle_nothing(
     registry.register_labeler(models / "teacher", models / "refiner", PseudoRules(), registry.Source(run_id))
     script = textwrap.dedent(f"""
         import json, sys
+        for name in ("ruamel", "orjson", "dvc", "optuna", "rich"):  # not in a version's requirements
+            sys.modules[name] = None
         import mlflow, pandas, pickle, cloudpickle, torch
 
         def refuse(event, words=()):
             if event.startswith("pickle."):
                 raise SystemExit(f"unpickled: {{event}} {{words}}")
 
-        sys.addaudithook(refuse)  # told of every class that an unpickler looks for
+        sys.addaudithook(refuse)  # is called for every class that an unpickler looks up
         for module in (pickle, cloudpickle):
             module.load = module.loads = lambda *words, **options: refuse("pickle.load")
         torch.load = lambda *words, **options: refuse("pickle.torch")
@@ -243,31 +241,17 @@ def test_models_load_in_a_fresh_process_elsewhere_and_unpickle_nothing(
         ]))
     """)
     (tmp_path / "elsewhere").mkdir()
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path / "elsewhere",
-        check=False,
-    )
+    command, folder = [sys.executable, "-c", script], tmp_path / "elsewhere"
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
     assert done.returncode == 0, done.stderr
-    (found,), (none,), (everything,), (labelled,) = json.loads(done.stdout)
+    (found,), (none,), (everything,), (labeled,) = json.loads(done.stdout)
     assert none == []
     assert everything[: len(found)] == found
     assert len(everything) == 3 > len(found)
-    assert [point["category_id"] for point in labelled] == [7, 3]
-    # The command gives the same masks.
-    from pipelines.cli.main import main
-
-    words = [
-        "predict",
-        str(images / "a.png"),
-        "--model",
-        "models:/wssis-student@candidate",
-        "--out",
-        "r.json",
-    ]
-    assert main(words) == 0
+    assert [point["category_id"] for point in labeled] == [7, 3]
+    # `wssis predict` gives the same masks.
+    call = ["predict", str(images / "a.png"), "--model", "models:/wssis-student@candidate", "--out", "r.json"]
+    assert main(call) == 0
     own = json.loads(Path("r.json").read_text())["annotations"]
     assert 0 < len(own) <= 3
     assert [a["segmentation"] for a in own] == [a["segmentation"] for a in found]
