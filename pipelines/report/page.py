@@ -118,9 +118,7 @@ def training_charts(files: Files) -> list[tuple[str, str]]:
     if trials and "value" in trials[0]:
         lines = {"trial": "value", "best so far": "best"}
         search = {name: _columns(files.tune, "trial", column) for name, column in lines.items()}
-        charts.append(
-            ("Search for the rules of pseudo-labels", curves(search, ("trial", "worth of a label")))
-        )
+        charts.append(("Search for the rules of pseudo-labels", curves(search, ("trial", "label utility"))))
     return charts
 
 

@@ -1,4 +1,4 @@
-"""wssis.visualize: what is drawn is where it belongs; every kind of instances can be drawn."""
+"""wssis.visualize: drawings are in the right place, for every kind of instances."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_small_images_are_enlarged_and_large_ones_are_not():
     assert torch.equal(draw_instances(large, Instances.empty((330, 200)), NAMES), large)
 
 
-def test_a_mask_is_blended_inside_outlined_and_nothing_else_is_touched():
+def test_a_mask_is_blended_and_outlined_and_nothing_else_changes():
     image = grey()
     drawn = draw_instances(image, of(square()[None]), ("one",))  # one class, no score: no text
     scale = drawn.shape[1] // 40
@@ -48,10 +48,10 @@ def test_a_mask_is_blended_inside_outlined_and_nothing_else_is_touched():
     assert drawn[:, 5 * scale, 10 * scale].tolist() == list(PALETTE[0])
     inside = drawn[:, 15 * scale, 20 * scale].float()
     assert torch.allclose(inside, 0.65 * 120 + 0.35 * torch.tensor(PALETTE[0]).float(), atol=1)
-    assert (image == 120).all()  # the input is left as it was
+    assert (image == 120).all()
 
 
-def test_a_spotlight_leaves_the_mask_as_it_is_and_darkens_the_rest():
+def test_a_spotlight_darkens_everything_but_the_mask():
     image = grey()
     lit = spotlight(image, square(), (40.5, 30.5))
     assert lit.shape == (3, 240, 360)
@@ -79,7 +79,7 @@ def test_a_point_is_a_dot_at_its_place():
     assert rows.float().mean() == pytest.approx(20.5 * scale, abs=1)
 
 
-def test_an_ignore_region_turns_grey():
+def test_an_ignore_region_turns_gray():
     image = grey()
     image[0] = 250
     drawn = draw_instances(
@@ -125,7 +125,7 @@ def test_one_pixel_image():
     assert drawn.shape == (3, 320, 320)
 
 
-def test_another_size_is_refused():
+def test_another_size_is_an_error():
     with pytest.raises(ValueError, match="image is"):
         draw_instances(grey(41), Instances.empty((40, 60)), NAMES)
 

@@ -1,4 +1,4 @@
-"""`wssis export`: files that answer as the student does, and what is refused."""
+"""`wssis export`: files that agree with the student, and refusals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from pipelines.cli.main import main
 from pipelines.config import protected_paths
-from pipelines.inference import export as deploying
+from pipelines.inference import export as command
 from pipelines.inference.load_models import load_predictor
 from wssis.checkpoint import save_model
 from wssis.data.images import read_image
@@ -47,7 +47,7 @@ def has_onnx() -> None:
 
 @pytest.fixture(scope="module")
 def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained student that sees objects in patches of colour, and none in black."""
+    """An untrained student that finds objects in patches of color, and none in black."""
     folder = tmp_path_factory.mktemp("student")
     torch.manual_seed(0)
     model = SOLOv2(SETTINGS, 2).eval().requires_grad_(False)
@@ -63,7 +63,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pictures() -> list[torch.Tensor]:
-    """Patches of colour, black, and two more of patches."""
+    """Patches of color, black, and patches twice more."""
     generator = torch.Generator().manual_seed(1)
     patches = torch.randint(0, 255, (4, 3, 5, 7), generator=generator, dtype=torch.uint8)
     images = TF.resize(patches, [HEIGHT, WIDTH])
@@ -82,7 +82,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def onnx_file(student: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `wssis export --onnx` wrote; the size is that of most pictures."""
+    """A file of `wssis export --onnx`; its size is that of most pictures."""
     has_onnx()
     out = tmp_path_factory.mktemp("exported") / "student.onnx"
     assert (
@@ -93,16 +93,16 @@ def onnx_file(student: Path, folder: Path, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3, 4])
-def test_onnx_answers_as_the_student(student: Path, onnx_file: Path, batch: int) -> None:
+def test_onnx_agrees_with_the_student(student: Path, onnx_file: Path, batch: int) -> None:
     predictor, _ = load_predictor(student)
-    result = deploying.compare(export.open_onnx(onnx_file, 1), predictor, pictures(), batch)
+    result = command.compare(export.open_onnx(onnx_file, 1), predictor, pictures(), batch)
     assert result.holds, str(result)
     assert result.instances > 3
     assert [len(predictor.predict([image])[0]) > 0 for image in pictures()] == [True, False, True, True]
 
 
 @pytest.mark.slow
-def test_onnx_says_what_it_is(student: Path, onnx_file: Path) -> None:
+def test_onnx_has_metadata(student: Path, onnx_file: Path) -> None:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(onnx_file), providers=["CPUExecutionProvider"])
@@ -133,7 +133,7 @@ def test_the_example_in_the_docs_needs_no_torch(student: Path, onnx_file: Path, 
 
 @pytest.mark.slow
 def test_torch_export(student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without images: the file is tried on drawn scenes, in another project."""
+    """Without images, the file is compared on drawn scenes."""
     out = tmp_path / "student.pt2"
     call = ["export", "--model", str(student), "--torch-export", "--size", "45", "70", "--out", str(out)]
     assert main(call) == 0
@@ -143,35 +143,35 @@ def test_torch_export(student: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert json.loads(found[export.METADATA_FILE])["class_names"] == ["cat", "dog"]
     predictor, _ = load_predictor(student)
     for batch in (1, 4):
-        assert deploying.compare(program.module(), predictor, pictures(), batch).holds
+        assert command.compare(program.module(), predictor, pictures(), batch).holds
 
 
 @pytest.fixture
-def answering(
+def agreeing(
     student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Callable[[torch.Tensor], None]], None]:
-    """Have the written file answer as the student, with scores (images, instances) changed in place."""
+    """Make the written file agree with the student, but for scores (images, instances) changed in place."""
 
-    def answer_with(change: Callable[[torch.Tensor], None]) -> None:
-        network = deploying.Deployable(load_predictor(student)[0], (HEIGHT, WIDTH))
+    def agree_but_for(change: Callable[[torch.Tensor], None]) -> None:
+        network = command.Deployable(load_predictor(student)[0], (HEIGHT, WIDTH))
 
         def answer(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
             scores, *others = network(images)
             change(scores)
             return scores, *others
 
-        monkeypatch.setattr(deploying, "open_torch", lambda path: answer)
+        monkeypatch.setattr(command, "open_torch", lambda path: answer)
 
-    monkeypatch.setattr(deploying, "export_program", lambda network: network)
-    monkeypatch.setattr(deploying, "write_torch", lambda program, path, about: path.write_bytes(b"new"))
-    return answer_with
+    monkeypatch.setattr(command, "export_program", lambda network: network)
+    monkeypatch.setattr(command, "write_torch", lambda program, path, about: path.write_bytes(b"new"))
+    return agree_but_for
 
 
 @pytest.mark.parametrize(
     ("moved", "kept"), [("every", False), ("one by much", False), ("one a little", True)]
 )
-def test_a_file_is_kept_if_it_answers_alike_but_for_rounding(
-    moved: str, kept: bool, student: Path, folder: Path, tmp_path: Path, answering, capsys
+def test_a_file_is_kept_if_it_agrees_within_rounding(
+    moved: str, kept: bool, student: Path, folder: Path, tmp_path: Path, agreeing, capsys
 ) -> None:
     def change(scores: torch.Tensor) -> None:
         if moved == "every":
@@ -179,19 +179,19 @@ def test_a_file_is_kept_if_it_answers_alike_but_for_rounding(
         else:
             scores[0, 0] -= 0.02 if "much" in moved else 0.005
 
-    answering(change)
+    agreeing(change)
     out = tmp_path / "student.pt2"
     out.write_bytes(b"earlier")
     call = ["export", "--model", str(student), "--torch-export", "--images", str(folder), "--out", str(out)]
     assert main(call) == (0 if kept else 2)
-    said = capsys.readouterr()
-    assert ("within rounding" in said.out) is kept
-    assert ("scores within 1e-4" in said.err) is not kept
+    output = capsys.readouterr()
+    assert ("within rounding" in output.out) is kept
+    assert ("scores within 1e-4" in output.err) is not kept
     assert out.read_bytes() == (b"new" if kept else b"earlier")
     assert [path.name for path in tmp_path.iterdir()] == ["student.pt2"]
 
 
-def test_what_is_refused(
+def test_invalid_calls_are_refused(
     student: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""A headless Chromium for tests, spoken to through a pipe (DevTools protocol): no port, no driver."""
+"""A headless Chromium for tests, driven through a pipe (DevTools protocol), without a port or a driver."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Page:
     """An open page.
 
     Attributes:
-        requests: addresses that the page asked for.
-        problems: errors that the page or its script met.
+        requests: addresses that the page requested.
+        problems: errors of the page or its script.
     """
 
     def __init__(self, write: int, read: int) -> None:
@@ -59,7 +59,7 @@ class Page:
             ready, _, _ = select.select([self._read], [], [], max(0.0, deadline - time.monotonic()))
             data = os.read(self._read, 1 << 20) if ready else b""
             if not data:
-                raise TimeoutError("Chromium does not answer")
+                raise TimeoutError("Chromium does not respond")
             self._rest += data
         line, self._rest = self._rest.split(b"\0", 1)
         message = json.loads(line)
@@ -106,7 +106,7 @@ class Page:
 
 @contextmanager
 def chromium(profile: Path) -> Iterator[Page]:
-    """A page of a Chromium of its own, with its profile in a folder."""
+    """A page in a new Chromium with its profile in a folder."""
     assert BINARY is not None
     to_browser, write = os.pipe()
     read, from_browser = os.pipe()

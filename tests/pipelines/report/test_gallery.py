@@ -1,4 +1,4 @@
-"""The gallery: which labels it shows, and that a picture shows the right masks in the right place."""
+"""The gallery: its choice of labels, and the masks in its pictures."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def shown(number: int, confidence: float, ignored: bool = False) -> Shown:
     return Shown("a.png", 1, number, "cat", confidence, ignored)
 
 
-def test_few_labels_are_all_shown_the_surest_first() -> None:
+def test_few_labels_are_all_shown_by_confidence() -> None:
     labels = [shown(1, 0.2), shown(2, 0.9), shown(3, 0.5, ignored=True), shown(4, 0.9)]
     assert [item.id for item in choose(labels)] == [2, 4, 3, 1]
     assert choose([]) == []
 
 
-def test_of_many_labels_those_shown_are_spread_over_confidences() -> None:
+def test_of_many_labels_a_choice_is_spread_over_confidences() -> None:
     labels = [shown(n, n / 1000) for n in range(1000)]
     chosen = [item.confidence for item in choose(labels, 11)]
     assert chosen == pytest.approx(np.linspace(0.999, 0, 11), abs=0.002)
@@ -39,9 +39,7 @@ def test_of_many_labels_those_shown_are_spread_over_confidences() -> None:
     ("masks", "ignored", "expected"),
     [(500, 500, (20, 10)), (500, 4, (26, 4)), (3, 500, (3, 27)), (0, 90, (0, 30))],
 )
-def test_ignored_ones_get_a_third_or_what_others_leave(
-    masks: int, ignored: int, expected: tuple[int, int]
-) -> None:
+def test_ignored_labels_get_a_third_or_the_rest(masks: int, ignored: int, expected: tuple[int, int]) -> None:
     labels = [shown(n, 0.8) for n in range(masks)] + [shown(1000 + n, 0.1, True) for n in range(ignored)]
     chosen = choose(labels, 30)
     assert (sum(not c.ignored for c in chosen), sum(c.ignored for c in chosen)) == expected
@@ -53,7 +51,7 @@ def box(x: int, y: int, width: int, height: int, size: tuple[int, int] = (60, 80
     return mask
 
 
-def test_a_window_is_a_square_round_masks_and_point_in_the_image() -> None:
+def test_a_window_is_a_square_around_masks_and_point() -> None:
     left, top, right, bottom = shown_window([box(30, 20, 20, 10)], None, (60, 80))
     assert (right - left, bottom - top) == (32, 32)
     assert (left + right, top + bottom) == (80, 50)
@@ -68,7 +66,7 @@ def test_a_window_is_a_square_round_masks_and_point_in_the_image() -> None:
 
 @pytest.fixture
 def data(tmp_path: Path) -> dict[str, CocoData]:
-    """An image with two labels: rough and refined masks of both, the truth of the first."""
+    """An image with two labels: rough and refined masks of both, the ground truth of the first."""
     pixels = np.full((60, 80, 3), 200, np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
 
@@ -104,13 +102,13 @@ def test_a_picture_shows_rough_refined_and_truth_from_left_to_right(data: dict[s
     )
     assert first.shape == (160, 488)
     assert second.shape == (160, 324)
-    # How wide the lit part of each panel is, on a line clear of the point.
+    # Width of the lit part of each panel, on a line clear of the point.
     lit = [(first[70, start : start + 160] > 120).sum() for start in (0, 164, 328)]
     assert lit[0] > lit[1] > lit[2] > 30
     assert lit[0] / lit[2] == pytest.approx(2, rel=0.15)
 
 
-def test_an_ignored_label_shows_the_masks_that_it_would_have_got(data: dict[str, CocoData]) -> None:
+def test_an_ignored_label_shows_its_proposed_masks(data: dict[str, CocoData]) -> None:
     image = data["refined"].images[0]
     ignored = tuple(replace(a, extra={"confidence": 0.1, "ignore": True}) for a in image.annotations)
     labels = all_labels(replace(data["refined"], images=(replace(image, annotations=ignored),)), {})

@@ -1,4 +1,4 @@
-"""The report: what is in it, and that a browser shows it at every width and asks nobody for anything."""
+"""The report: its content, and that a browser shows it at every width without network access."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NAME = '<b>star</b> & "co"'
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with all that the report is made of; the pseudo-labels are the truth, some are ignored."""
+    """A project with all inputs of the report; its pseudo-labels are the ground truth, some ignored."""
     folder = tmp_path_factory.mktemp("report")
     with pytest.MonkeyPatch.context() as context:
         context.chdir(folder)
@@ -58,7 +58,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_labels() -> None:
-    """Labels of the weak images from their truth, with confidences; every fifth is left undecided."""
+    """Labels of the weak images from their ground truth, with confidences; every fifth is ignored."""
     rng = np.random.default_rng(0)
     truth = load_coco(paths.WEAK_TRUTH)
     names = tuple(replace(c, name=NAME if c.name == "star" else c.name) for c in truth.categories)
@@ -102,7 +102,7 @@ def written(*words: str) -> str:
     return Path(words[-1] if words else paths.REPORT_HTML).read_text()
 
 
-def test_the_command_writes_what_the_stages_left(project: Path) -> None:
+def test_the_command_writes_the_stages_outputs(project: Path) -> None:
     page = written()
     gallery = json.loads(paths.GALLERY.read_text())
     assert gallery["total"] > len(gallery["labels"]) > 50
@@ -110,8 +110,8 @@ def test_the_command_writes_what_the_stages_left(project: Path) -> None:
     assert page.count('<figure class="card"') == len(gallery["labels"])
     for text in ("+0.100", "0.400", "0.300", "Calibration", "AP\u00a0medium", "selection", "79.2"):
         assert text in page
-    assert "-1.000" not in page  # what is not known is a dash
-    assert written("--out", "other/page.html") == page  # the same bytes from the same files
+    assert "-1.000" not in page  # unknown values are a dash
+    assert written("--out", "other/page.html") == page  # the same bytes
 
 
 @pytest.fixture(scope="module")
@@ -127,18 +127,17 @@ def test_names_are_escaped(html: str) -> None:
     assert "&lt;b&gt;star&lt;/b&gt; &amp; &#34;co&#34;" in html
 
 
-def test_it_is_light_and_needs_no_other_file(html: str) -> None:
+def test_it_is_small_and_self_contained(html: str) -> None:
     assert len(html) < 1_500_000
     assert "http://" not in html
     assert "https://" not in html
     assert "default-src 'none'" in html
 
 
-def test_without_truth_there_is_no_calibration_and_no_third_panel(project: Path) -> None:
+def test_without_ground_truth_there_is_no_calibration(project: Path) -> None:
     truth = load_coco(paths.WEAK_TRUTH)
-    save_coco(
-        replace(truth, images=tuple(replace(i, annotations=()) for i in truth.images)), paths.WEAK_TRUTH
-    )
+    bare = tuple(replace(image, annotations=()) for image in truth.images)
+    save_coco(replace(truth, images=bare), paths.WEAK_TRUTH)
     audit(StageContext("audit", load_params(ROOT / "params.yaml")))
     page = written()
     assert "The true masks of the clicked images are unknown" in page
@@ -222,7 +221,7 @@ def test_a_browser_shows_it_at_every_width(made: Path, page: chromium.Page, widt
 
 
 def chosen(page: chromium.Page, **values: object) -> list[dict[str, str]]:
-    """What the gallery shows after filters were set."""
+    """The cards that the gallery shows after setting filters."""
     for name, value in values.items():
         page.run(
             f"""(() => {{
@@ -234,7 +233,7 @@ def chosen(page: chromium.Page, **values: object) -> list[dict[str, str]]:
     return page.run(f"{SHOWN}.map((card) => ({{...card.dataset}}))")
 
 
-def test_filters_leave_what_they_say(made: Path, page: chromium.Page) -> None:
+def test_filters_select_cards(made: Path, page: chromium.Page) -> None:
     labels = json.loads((made / paths.GALLERY).read_text())["labels"]
     page.open(made / paths.REPORT_HTML, 1280)
     assert page.run("document.getElementById('filters').offsetParent !== null")
@@ -255,7 +254,7 @@ def test_filters_leave_what_they_say(made: Path, page: chromium.Page) -> None:
     assert chosen(page, low=1, high=0) == []
 
 
-def test_without_a_script_everything_is_there(made: Path, page: chromium.Page) -> None:
+def test_everything_shows_without_the_script(made: Path, page: chromium.Page) -> None:
     labels = json.loads((made / paths.GALLERY).read_text())["labels"]
     page.open(made / paths.REPORT_HTML, 1280, script=False)
     assert page.run(f"{SHOWN}.length") == len(labels)
