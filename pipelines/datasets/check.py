@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ from pipelines.config.params import load_sections
 from pipelines.config.protected_paths import check_own
 from pipelines.datasets.check_summary import screen
 from wssis.data.coco import load_coco, portable_folder
+from wssis.data.coco_reader import Problem, read_json
 from wssis.errors import InputError
-from wssis.files import write_json
+from wssis.files import gc_disabled, write_json
 from wssis.validation.edits import Change
-from wssis.validation.problems import KINDS, Limits, Problem, grouped
+from wssis.validation.problems import KINDS, Limits, grouped
 from wssis.validation.repair import mend, remaining
-from wssis.validation.schema import read_raw
 from wssis.validation.statistics import Levels
-from wssis.validation.validate import Findings, check, image_folder, with_problems
+from wssis.validation.validate import Findings, check, image_folder
 
 CHANGES = "changes.json"
 
@@ -47,7 +47,8 @@ def check_data(call: Call) -> None:
     """
     source = annotation_file(call.data)
     target = copy_folder(call.fix, source) if call.fix else None
-    raw = read_raw(source)
+    with gc_disabled():
+        raw = read_json(source)
     folder = image_folder(raw, source, call.images)
     levels = levels_in_force()
     findings = check(raw, folder, call.limits, levels)
@@ -131,7 +132,7 @@ def with_teacher(findings: Findings, call: Call) -> tuple[Findings, str]:
             raise
         return findings, f"{name} was not asked about the points: {error.problem}"
     found = implausible(findings, teacher, call.least)
-    return with_problems(findings, found), f"{name} was asked about the points"
+    return replace(findings, problems=[*findings.problems, *found]), f"{name} was asked about the points"
 
 
 def _again(raw: dict[str, Any], files: Any, folder: str, limits: Limits, levels: Levels | None) -> Findings:

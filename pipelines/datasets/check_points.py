@@ -9,11 +9,11 @@ import torch
 
 from pipelines.console.progress import Meter
 from pipelines.inference.load_models import Saved, load_solov2
+from wssis.data.coco_reader import Problem
 from wssis.data.images import read_image
 from wssis.errors import InputError
 from wssis.pseudo_labels.labeler import rough_masks
-from wssis.validation.annotations import named
-from wssis.validation.problems import Problem
+from wssis.validation.annotations import problem_of
 from wssis.validation.validate import Findings
 
 
@@ -52,14 +52,11 @@ def implausible(findings: Findings, teacher: Saved, least: float) -> list[Proble
     with Meter("points", len(of_picture), "images") as meter:
         for number, inside in of_picture.items():
             scores = _scores(findings, teacher, number, inside)
-            name = document.pictures[number].file_name
             for row, score in zip(inside, scores, strict=True):
                 if score < least:
-                    place = int(labels.place[row])
                     x, y = labels.point[row]
                     detail = f"({x:g}, {y:g}): score {score:.3f}"
-                    record = named(document.raw["annotations"][place], place)
-                    problems.append(Problem("implausible", record, detail, name, place))
+                    problems.append(problem_of(document, labels, row, "implausible", detail))
             meter.step()
     return problems
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.console.text import pluralize
-from wssis.validation.problems import KINDS, SEVERITIES, Problem, grouped
+from wssis.data.coco_reader import Problem
+from wssis.validation.problems import KINDS, SEVERITIES, grouped
 from wssis.validation.statistics import Levels
 from wssis.validation.validate import Findings
 

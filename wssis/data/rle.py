@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from pycocotools import mask as mask_api
 from torch import Tensor
 
 Rle = dict[str, Any]
+_NUMBERS = {int, float}
 
 
 def encode(masks: Tensor | NDArray[np.bool_]) -> list[Rle]:
@@ -121,25 +123,36 @@ def _centre_of_mass(ends: NDArray[np.int64], height: int) -> tuple[float, float]
     return columns / count + 0.5, (flat - height * columns) / count + 0.5
 
 
-def from_polygons(polygons: Sequence[Any], size: tuple[int, int]) -> Rle:
-    """One RLE of a polygon of one or more parts, each a flat list x0, y0, x1, y1, … in pixels.
+def check_polygons(polygons: Sequence[Any], size: tuple[int, int]) -> None:
+    """Check the parts of a mask as COCO stores them.
+
+    Args:
+        polygons: each [x0, y0, x1, y1, …] in pixels.
+        size: (H, W) of the image, (0, 0) if unknown.
 
     Raises:
-        ValueError: fewer than 3 points, an odd count, coordinates not finite or far outside the image.
+        ValueError: a part is not a list of 3 or more coordinate pairs, or reaches further outside the image
+            than its longer side.
     """
-    height, width = size
-    reach = max(size)
+    reach = max(size) or 5e8
     for part in polygons:
-        if not isinstance(part, list) or not all(type(value) in (int, float) for value in part):
+        if not isinstance(part, list) or not set(map(type, part)) <= _NUMBERS:
             raise ValueError("expected polygons as lists of numbers")
         if len(part) % 2:
             raise ValueError(f"expected polygon coordinates in pairs, found {len(part)} numbers")
         if len(part) < 6:
             raise ValueError(f"expected polygons of 3 or more points, found {len(part) // 2}")
-        outside = [value for value in part if not -reach <= value <= 2 * reach]  # NaN is, too
-        if outside:
-            raise ValueError(f"expected polygon coordinates in {width} x {height} px, found {outside[0]}")
-    return _as_text(mask_api.merge(mask_api.frPyObjects(list(polygons), height, width)))
+        low, high = min(part), max(part)
+        if not (-reach <= low and high <= 2 * reach) or math.isnan(sum(part)):
+            where = f"{size[1]} x {size[0]} px" if any(size) else "pixels"
+            found = low if low < -reach else high
+            raise ValueError(f"expected polygon coordinates in {where}, found {found}")
+
+
+def from_polygons(polygons: Sequence[Any], size: tuple[int, int]) -> Rle:
+    """The compressed RLE of the union of polygons; see `check_polygons` for arguments and errors."""
+    check_polygons(polygons, size)
+    return _as_text(mask_api.merge(mask_api.frPyObjects(list(polygons), *size)))
 
 
 def from_runs(runs: Sequence[Any], size: tuple[int, int]) -> Rle:

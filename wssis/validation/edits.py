@@ -9,9 +9,8 @@ from functools import cached_property
 from itertools import count
 from typing import Any
 
+from wssis.data.coco_reader import MAX_ID, Problem, usable_id
 from wssis.validation.image_files import listing
-from wssis.validation.problems import Problem
-from wssis.validation.schema import MAX_ID, usable_id
 from wssis.validation.validate import Findings
 
 # What is done to many records, without what differs from one to the next.

@@ -10,10 +10,10 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from wssis.data.coco_reader import CocoDocument, Picture, Problem
 from wssis.data.images import image_digest, image_header, read_image
 from wssis.errors import InputError
-from wssis.validation.problems import Problem, grouped
-from wssis.validation.schema import Document, Picture
+from wssis.validation.problems import grouped
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".jp2"}
 _CHUNK = 500
@@ -91,7 +91,7 @@ def _file(folder: str, name: str, whole: bool) -> File:
     return File("", False, header.size, header.orientation, header.traits, length, tail)
 
 
-def examine_pictures(document: Document, files: Files, folder: str) -> list[Problem]:
+def examine_pictures(document: CocoDocument, files: Files, folder: str) -> list[Problem]:
     """Problems of the images of a document, given what is known of their files."""
     problems: list[Problem] = []
     for picture in document.pictures:
@@ -113,7 +113,7 @@ def listing(folder: str) -> set[str]:
     return found
 
 
-def unlisted(document: Document, present: set[str]) -> list[Problem]:
+def unlisted(document: CocoDocument, present: set[str]) -> list[Problem]:
     """Image files that the document does not list."""
     known = {os.path.normpath(picture.file_name.replace("\\", "/")) for picture in document.pictures}
     return [Problem("unlisted", name) for name in sorted(present - known)]
@@ -136,7 +136,7 @@ def _picture(picture: Picture, file: File) -> list[Problem]:
     return found
 
 
-def _twice(document: Document, files: Files, folder: str) -> list[Problem]:
+def _twice(document: CocoDocument, files: Files, folder: str) -> list[Problem]:
     """Files of equal length and end are read whole."""
     alike: dict[tuple[int, bytes], list[int]] = {}
     for row, picture in enumerate(document.pictures):
@@ -163,7 +163,7 @@ def _twice(document: Document, files: Files, folder: str) -> list[Problem]:
     return problems
 
 
-def _by_case(document: Document) -> list[Problem]:
+def _by_case(document: CocoDocument) -> list[Problem]:
     names: dict[str, Picture] = {}
     problems = []
     for picture in document.pictures:

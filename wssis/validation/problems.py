@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from wssis.data.coco_reader import Problem
 
 Severity = Literal["error", "warning", "note"]
 
@@ -71,32 +73,6 @@ KINDS: dict[str, Kind] = {
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One record that is wrong.
-
-    Attributes:
-        kind: a key of `KINDS`.
-        record: e.g. ``annotation 17``.
-        detail: what is wrong with it.
-        image: its image's file name, if it has one.
-        place: in the list `annotations`, `images` or `categories` of the file; -1: none.
-        other: the place of the record that it repeats; -1: none.
-    """
-
-    kind: str
-    record: str
-    detail: str = ""
-    image: str = ""
-    place: int = -1
-    other: int = -1
-
-    def as_json(self) -> dict[str, str]:
-        """The fields that are not empty, for a person's program."""
-        named = {"record": self.record, "image": self.image, "detail": self.detail}
-        return {name: value for name, value in named.items() if value}
-
-
 def grouped(problems: Iterable[Problem]) -> dict[str, list[Problem]]:
     """Problems by kind, in the order of `KINDS`."""
     found: dict[str, list[Problem]] = {}
@@ -122,9 +98,3 @@ class Limits:
     few: float = 0.1
     average: float = 10.0
     decode: int = 2000
-
-
-def shown(value: Any) -> str:
-    """A value of the file, short."""
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

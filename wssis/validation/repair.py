@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from wssis.data.coco_reader import LISTS, Problem
 from wssis.validation import repair_annotations, repair_images
 from wssis.validation.edits import Change, Copy
 from wssis.validation.image_files import Files
-from wssis.validation.problems import KINDS, Problem
-from wssis.validation.schema import LISTS
+from wssis.validation.problems import KINDS
 from wssis.validation.validate import Findings
 
 _ROUNDS = 8  # what one change uncovers, the next round mends

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from wssis.validation.annotations import box_of, named, point_of, rle_of
+from wssis.data.coco_reader import Problem, box_of, named, point_of, rle_of
 from wssis.validation.edits import Copy
-from wssis.validation.problems import Problem
 
 NEAR = 2.0  # pixels outside of the image from which a point is moved in
 
@@ -24,7 +23,7 @@ def _annotation_id(copy: Copy, problem: Problem) -> None:
 
 
 def _field(copy: Copy, problem: Problem) -> None:
-    record, name = copy.annotation(problem), problem.detail.split()[0]
+    record, name = copy.annotation(problem), problem.field
     if record is not None:
         without = {key: value for key, value in record.items() if key != name}
         copy.put(problem, f"without its {name}", without)

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from wssis.data import rle as rle_api
+from wssis.data.coco_reader import Picture, box_of, point_of, rle_of
 from wssis.data.exif import turn_mask, turn_points
-from wssis.validation.annotations import box_of, point_of, rle_of
-from wssis.validation.schema import Picture
 
 
 def turned(raw: dict[str, Any], picture: Picture, orientation: int) -> dict[str, Any]:

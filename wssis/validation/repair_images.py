@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
+from wssis.data.coco_reader import TWICE, Problem, usable_id
 from wssis.validation.edits import Change, Copy
-from wssis.validation.problems import Problem
 from wssis.validation.repair_exif import turned
-from wssis.validation.schema import usable_id
 
 
 def _document(copy: Copy, problem: Problem) -> None:
@@ -26,11 +25,11 @@ def _category(copy: Copy, problem: Problem) -> None:
         return
     record = records[problem.place]
     others = [item for place, item in enumerate(records) if isinstance(item, dict) and place != problem.place]
-    if not isinstance(record, dict) or problem.detail == "id is there twice":
+    if not isinstance(record, dict) or problem.detail == TWICE:
         # Annotations of the id belong to the first of the two; this one can have none.
         return copy.put(problem, "taken out", None, "categories")
     if usable_id(record.get("id")):
-        names = {item.get("name") for item in others}
+        names = [item.get("name") for item in others]
         name = next(name for name in _names(record) if name not in names)
         return copy.put(problem, f"named {name!r}", {**record, "name": name}, "categories")
     number = max((item["id"] for item in others if usable_id(item.get("id"))), default=0) + 1

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from wssis.data.coco_reader import CocoDocument, Problem
 from wssis.data.records import IMAGE_KINDS, image_kind
 from wssis.validation.annotations import Labels
-from wssis.validation.problems import Limits, Problem
-from wssis.validation.schema import Document
+from wssis.validation.problems import Limits
 
 BOUNDS = (4, 8, 16, 32, 64, 128, 256, 512)  # of the size distribution, in pixels
 
@@ -40,7 +40,7 @@ class Coverage:
     problems: list[Problem]
 
 
-def survey(document: Document, labels: Labels, limits: Limits, levels: Levels | None) -> Coverage:
+def survey(document: CocoDocument, labels: Labels, limits: Limits, levels: Levels | None) -> Coverage:
     """Count everything.
 
     An object is an annotation that is neither a crowd nor an ignore region; for kinds of images see
@@ -68,7 +68,7 @@ def survey(document: Document, labels: Labels, limits: Limits, levels: Levels | 
     return Coverage(counts, classes, sizes, problems + _lacking(counts, classes))
 
 
-def _classes(document: Document, labels: Labels, objects: Any, state: Any) -> list[dict[str, Any]]:
+def _classes(document: CocoDocument, labels: Labels, objects: Any, state: Any) -> list[dict[str, Any]]:
     total = len(document.names)
 
     def count(rows: Any) -> list[int]:
@@ -85,7 +85,7 @@ def _classes(document: Document, labels: Labels, objects: Any, state: Any) -> li
 
 
 def _sizes(
-    document: Document, labels: Labels, rows: Any, levels: Levels | None
+    document: CocoDocument, labels: Labels, rows: Any, levels: Levels | None
 ) -> tuple[dict[str, Any], list[Problem]]:
     """sqrt(box area) of masks: in pixels of the image, and as the network sees them."""
     box = labels.box[rows]
@@ -122,7 +122,7 @@ def _distribution(size: Any) -> dict[str, Any]:
     return {"count": len(size), **spread, "bins": dict(zip(names, bins, strict=True))}
 
 
-def _few(document: Document, of_image: Any, limits: Limits) -> list[Problem]:
+def _few(document: CocoDocument, of_image: Any, limits: Limits) -> list[Problem]:
     labelled = of_image[of_image > 0]
     average = float(labelled.mean()) if len(labelled) else 0.0
     if average < limits.average:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wssis.data.coco_reader import CocoDocument, Problem, image_dir_of
 from wssis.errors import InputError
 from wssis.files import gc_disabled
 from wssis.validation.annotations import Labels, examine
-from wssis.validation.duplicates import doubled
+from wssis.validation.duplicates import duplicates
 from wssis.validation.image_files import Files, examine_pictures, listing, start_reading, unlisted
-from wssis.validation.problems import Limits, Problem
-from wssis.validation.schema import Document, understand
+from wssis.validation.problems import Limits
 from wssis.validation.statistics import Coverage, Levels, survey
 
 
@@ -28,7 +28,7 @@ class Findings:
         whole: whether the files were decoded whole, and not their headers only.
     """
 
-    document: Document
+    document: CocoDocument
     labels: Labels
     coverage: Coverage
     problems: list[Problem]
@@ -43,9 +43,8 @@ def image_folder(raw: dict[str, Any], path: Path, given: str | None) -> str:
     Raises:
         InputError: nobody says.
     """
-    info = raw.get("info")
-    said = given or (info.get("image_dir") if isinstance(info, dict) else None)
-    if not isinstance(said, str) or not said:
+    said = given or image_dir_of(raw)
+    if not said:
         raise InputError(
             "expected info.image_dir, found none",
             where=path,
@@ -66,14 +65,15 @@ def check(
     """Look at everything.
 
     Args:
-        raw: see `wssis.validation.schema.read_raw`; is not changed.
+        raw: see `wssis.data.coco_reader.read_json`; is not changed.
         folder: of the images.
         files: what is known of them already.
         on_step: is told what comes next.
     """
     limits = limits or Limits()
     with gc_disabled():
-        document = understand(raw)
+        problems: list[Problem] = []
+        document = CocoDocument(raw, problems.append)
         names = [picture.file_name for picture in document.pictures]
         known = files or {}
         unknown = [name for name in names if name not in known]
@@ -81,16 +81,11 @@ def check(
         gather = start_reading(folder, unknown, whole)
         on_step("annotations")
         labels = examine(document, limits)
-        twice = doubled(document, labels, limits)
+        problems += duplicates(document, labels, limits)
         coverage = survey(document, labels, limits, levels)
+        problems += coverage.problems
         on_step("images")
         known = known | gather()
-        pictures = examine_pictures(document, known, folder)
-        pictures += unlisted(document, listing(folder))
-    found = [*document.problems, *labels.problems, *twice, *coverage.problems, *pictures]
-    return Findings(document, labels, coverage, found, folder, known, whole)
-
-
-def with_problems(findings: Findings, more: list[Problem]) -> Findings:
-    """The findings with problems that others found."""
-    return replace(findings, problems=[*findings.problems, *more])
+        problems += examine_pictures(document, known, folder)
+        problems += unlisted(document, listing(folder))
+    return Findings(document, labels, coverage, problems, folder, known, whole)

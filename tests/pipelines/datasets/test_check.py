@@ -68,7 +68,7 @@ def test_one_screen_and_everything_as_json(data: Path, capsys: pytest.CaptureFix
     assert max(map(len, lines)) <= 100
     assert "strong 1 · weak 1 · mixed 0 · empty 0" in out
     assert "2  points outside the image" in out
-    assert "annotation 3 (b.png): (65, 20) in 64 x 64 px" in out
+    assert "annotation 3 (b.png): expected a point in the image of 64 x 64 px, found (65, 20)" in out
     assert "polygons that cross themselves" in out
     assert "model.ranges hold  0-20: 0% · 14-40: 100% · 28-4096: 0% · none: 0 objects" in out
     found = json.loads(Path("found.json").read_text())
