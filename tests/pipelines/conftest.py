@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -52,24 +54,33 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def registered(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project, which is the current folder, with versions 1, 2 and 3 of a student that have no files.
-
-    Version 3 is the candidate.
-    """
-    import shutil
-
+@pytest.fixture(scope="session")
+def store_with_versions(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An mlflow.db with versions 1, 2 and 3 of a student that have no files; version 3 is the candidate."""
     from pipelines.tracking.store import open_store
 
+    folder = tmp_path_factory.mktemp("registered")
+    shutil.copy(store, folder / "mlflow.db")
+    with pytest.MonkeyPatch.context() as context:
+        context.chdir(folder)
+        client = open_store()
+        client.create_registered_model("wssis-student")
+        for number in (1, 2, 3):
+            source = folder / "files" / str(number)
+            source.mkdir(parents=True)
+            tags = {"student_AP": str(number / 10), "val.digest": "d" * 64}
+            client.create_model_version("wssis-student", source.as_uri(), tags=tags)
+        client.set_registered_model_alias("wssis-student", "candidate", "3")
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def registered(tmp_path: Path, store_with_versions: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project, which is the current folder, with a copy of `store_with_versions` and empty folders."""
     monkeypatch.chdir(tmp_path)
-    shutil.copy(store, tmp_path / "mlflow.db")
-    client = open_store()
-    client.create_registered_model("wssis-student")
-    for number in (1, 2, 3):
-        source = tmp_path / "files" / str(number)
-        source.mkdir(parents=True)
-        tags = {"student_AP": str(number / 10), "val.digest": "d" * 64}
-        client.create_model_version("wssis-student", source.as_uri(), tags=tags)
-    client.set_registered_model_alias("wssis-student", "candidate", "3")
+    shutil.copytree(store_with_versions.parent, tmp_path, dirs_exist_ok=True)
+    places = (str(store_with_versions.parent), str(tmp_path))
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        for column in ("source", "storage_location"):
+            database.execute(f"UPDATE model_versions SET {column} = replace({column}, ?, ?)", places)
     return tmp_path
