@@ -1,4 +1,4 @@
-"""`wssis check`: what is in a data set and what is wrong with it, on one screen, as JSON, and mended."""
+"""`wssis check`: statistics and problems of a data set on one screen and as JSON; a cleaned copy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wssis.errors import InputError
 from wssis.files import gc_disabled, write_json
 from wssis.validation.edits import Change
 from wssis.validation.problems import KINDS, Limits, grouped
-from wssis.validation.repair import mend, remaining
+from wssis.validation.repair import remaining, repair
 from wssis.validation.statistics import Levels
 from wssis.validation.validate import Findings, check, image_folder
 
@@ -57,7 +57,7 @@ def check_data(call: Call) -> None:
     changed: dict[str, Any] = {}
     if target is not None:
         again = partial(_again, folder=folder, limits=call.limits, levels=levels)
-        copy, changes, after = mend(raw, findings, again)
+        copy, changes, after = repair(raw, findings, again)
         write_copy(target, copy, folder, changes, after)
         changed = {"fixed": as_changes(changes), "left": as_problems(remaining(after.problems))}
         lines += said_of_copy(target, changes, remaining(after.problems))
@@ -69,7 +69,7 @@ def check_data(call: Call) -> None:
         raise InputError(
             f"expected no errors, found {errors}",
             where=source,
-            remedy="They are listed above; --fix mends most",
+            remedy="See the list above; --fix repairs most of them",
         )
 
 
@@ -171,7 +171,7 @@ def said_of_copy(target: Path, changes: list[Change], left: list[Problem]) -> li
     poorer = dict.fromkeys(
         change.image
         for change in changes
-        if change.done == "taken out"
+        if change.done == "removed"
         and change.image
         and change.record.startswith("annotation")
         and change.kind != "empty-mask"

@@ -15,11 +15,11 @@ from wssis.validation.validate import Findings
 
 # What is done to many records, without what differs from one to the next.
 _SUMMARIES = (
-    (r"taken out, ", "taken out, the other is kept"),
+    (r"removed, ", "removed, the other is kept"),
     (r"moved to ", "moved into the image"),
     (r"is now ", "numbered anew"),
     (r"named ", "named anew"),
-    (r"file name is now ", "file name mended"),
+    (r"file name is now ", "file name corrected"),
     (r"\d+ x \d+ px", "size read from the image"),
 )
 
@@ -48,7 +48,7 @@ class Change:
 
 @dataclass
 class Copy:
-    """Records that may be replaced, never altered; None: taken out."""
+    """Records that may be replaced, never altered; None: removed."""
 
     findings: Findings
     lists: dict[str, list[Any]]

@@ -1,4 +1,4 @@
-"""What can be wrong with a data set: the kinds, and one record of a kind."""
+"""The kinds of problems of a data set, and the limits from which they are reported."""
 
 from __future__ import annotations
 
@@ -27,48 +27,48 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "document": Kind("error", "the file lacks one of COCO's lists", "an empty list is put there"),
-    "category": Kind("error", "classes without an id or a name of their own", "named and numbered anew"),
-    "image-id": Kind("error", "images without an id of their own", "taken out"),
-    "image-name": Kind("error", "images without a file name inside the image folder", "taken out"),
+    "document": Kind("error", "the file lacks one of COCO's lists", "an empty list is added"),
+    "category": Kind("error", "classes without a unique id and name", "renamed or renumbered"),
+    "image-id": Kind("error", "images without a unique id", "removed"),
+    "image-name": Kind("error", "images without a file name inside the image folder", "removed"),
     "image-size": Kind("error", "images without a usable height and width", "read from the image"),
-    "annotation-id": Kind("error", "annotations without an id of their own", "numbered anew"),
-    "reference": Kind("error", "annotations of an image or class that is not listed", "taken out"),
-    "field": Kind("error", "fields with values that mean nothing", "the field is taken out"),
-    "no-folder": Kind("error", "the image folder is not there"),
+    "annotation-id": Kind("error", "annotations without a unique id", "renumbered"),
+    "reference": Kind("error", "annotations of an unlisted image or class", "removed"),
+    "field": Kind("error", "fields with invalid values", "the field is removed"),
+    "no-folder": Kind("error", "the image folder is missing"),
     "missing-image": Kind(
-        "error", "image files that are not there", "name mended if only its case differs, else taken out"
+        "error", "missing image files", "name corrected if only its case differs, else removed"
     ),
-    "unreadable-image": Kind("error", "image files that cannot be read", "taken out"),
-    "size-differs": Kind("error", "images of another size than the file says", "taken out"),
-    "exif-size": Kind("error", "images annotated lying down (EXIF)", "labels are turned upright"),
-    "bad-mask": Kind("error", "masks that cannot be read", "the point is kept, else taken out"),
+    "unreadable-image": Kind("error", "unreadable image files", "removed"),
+    "size-differs": Kind("error", "images whose size differs from the annotations", "removed"),
+    "exif-size": Kind("error", "images annotated before EXIF rotation", "labels are rotated"),
+    "bad-mask": Kind("error", "invalid masks", "the point is kept, else removed"),
     "no-label": Kind(
-        "error", "annotations without mask or point", "a box becomes its middle, else taken out"
+        "error", "annotations without mask or point", "a box becomes its center point, else removed"
     ),
-    "point-outside": Kind("error", "points outside the image", "moved in if within 2 px, else taken out"),
-    "empty-mask": Kind("warning", "masks of zero area", "the point is kept, else taken out"),
-    "same-mask": Kind("warning", "masks that are there twice", "one is kept, if of one class"),
-    "close-points": Kind("warning", "points that seem clicked twice", "one is kept"),
-    "point-off-mask": Kind("warning", "points that are not on their own mask", "the mask is kept"),
-    "crossing": Kind("warning", "polygons that cross themselves", "written as the mask they are read as"),
-    "same-image": Kind("warning", "images that are there twice", "the one with more labels is kept"),
+    "point-outside": Kind("error", "points outside the image", "moved inside if within 2 px, else removed"),
+    "empty-mask": Kind("warning", "masks of zero area", "the point is kept, else removed"),
+    "same-mask": Kind("warning", "duplicate masks", "one is kept if the class is the same"),
+    "close-points": Kind("warning", "points that look like double clicks", "one is kept"),
+    "point-off-mask": Kind("warning", "points outside their own mask", "the mask is kept"),
+    "crossing": Kind("warning", "polygons that cross themselves", "replaced by the mask that is read"),
+    "same-image": Kind("warning", "duplicate images", "the one with more labels is kept"),
     "same-name": Kind("warning", "file names that differ by case only"),
-    "implausible": Kind("warning", "points on nothing that the teacher takes for an object"),
+    "implausible": Kind("warning", "points where the teacher sees no object"),
     "no-strong": Kind("warning", "no image has a mask for each of its objects"),
     "class-not-strong": Kind("warning", "classes without a mask in any strong image"),
-    "no-level": Kind("warning", "objects of a size that no level of the model answers for"),
+    "no-level": Kind("warning", "objects of a size that no level of the model covers"),
     "few-labels": Kind("note", "images with far fewer labels than the average"),
     "tiny-mask": Kind("note", "tiny masks"),
-    "class-unused": Kind("note", "classes without any object"),
+    "class-unused": Kind("note", "classes without objects"),
     "unlisted": Kind("note", "images in the folder that the file does not list"),
-    "exif": Kind("note", "images turned by EXIF: read upright"),
-    "grey": Kind("note", "grey images: read as RGB"),
+    "exif": Kind("note", "images rotated by EXIF: read upright"),
+    "grey": Kind("note", "gray images: read as RGB"),
     "deep": Kind("note", "images of more than 8 bits: scaled by their brightest pixel"),
     "palette": Kind("note", "palette images: read as RGB"),
     "cmyk": Kind("note", "CMYK images: read as RGB"),
     "alpha": Kind("note", "images with transparency: read on white"),
-    "frames": Kind("note", "images of several frames: the first is read"),
+    "frames": Kind("note", "multi-frame images: the first frame is read"),
 }
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
@@ -83,14 +83,14 @@ def grouped(problems: Iterable[Problem]) -> dict[str, list[Problem]]:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """From where on something is told.
+    """Thresholds of the checks.
 
     Attributes:
-        near: pixels between two points of a class that are taken for one click.
+        near: pixels; closer points of a class count as one click.
         tiny: pixels of a mask; fewer are tiny.
-        few: share of the average number of labels; images with no more have few.
-        average: labels an image, on average; below it no image has few.
-        decode: images up to which every file is decoded whole; of more only the headers are read.
+        few: share of the average number of labels, up to which an image has few.
+        average: labels per image on average, below which no image has few.
+        decode: number of images up to which every file is decoded; beyond it only headers are read.
     """
 
     near: float = 3.0

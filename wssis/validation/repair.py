@@ -1,4 +1,4 @@
-"""The cleaned copy: raw records with what can be mended mended, and a line for each change."""
+"""The cleaned copy: raw records with every possible repair, and a line for each change."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from wssis.validation.image_files import Files
 from wssis.validation.problems import KINDS
 from wssis.validation.validate import Findings
 
-_ROUNDS = 8  # what one change uncovers, the next round mends
+_ROUNDS = 8  # the next round repairs what a change uncovers
 _ORDER = {kind: place for place, kind in enumerate(KINDS)}
 
 
-def mend(
+def repair(
     raw: dict[str, Any], findings: Findings, again: Callable[[dict[str, Any], Files], Findings]
 ) -> tuple[dict[str, Any], list[Change], Findings]:
     """A cleaned copy of a document.
@@ -33,10 +33,10 @@ def mend(
     for _ in range(_ROUNDS):
         copy = Copy(findings, {name: list(findings.document.raw[name]) for name in LISTS})
         # What is said of annotations holds only while their images stay as they were.
-        for menders in (repair_images.MENDERS, repair_annotations.MENDERS):
+        for repairs in (repair_images.REPAIRS, repair_annotations.REPAIRS):
             for problem in sorted(findings.problems, key=lambda item: _ORDER[item.kind]):
-                if problem.kind in menders:
-                    menders[problem.kind](copy, problem)
+                if problem.kind in repairs:
+                    repairs[problem.kind](copy, problem)
             if copy.changes:
                 break
         if not copy.changes:

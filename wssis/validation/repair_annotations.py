@@ -12,7 +12,7 @@ NEAR = 2.0  # pixels outside of the image from which a point is moved in
 
 def _drop(copy: Copy, problem: Problem) -> None:
     if copy.annotation(problem) is not None:
-        copy.put(problem, "taken out", None)
+        copy.put(problem, "removed", None)
 
 
 def _annotation_id(copy: Copy, problem: Problem) -> None:
@@ -36,7 +36,7 @@ def _without_mask(copy: Copy, problem: Problem) -> None:
         return
     point = None if record.get("iscrowd") or record.get("ignore") else point_of(record)
     if point is None:
-        return copy.put(problem, "taken out", None)
+        return copy.put(problem, "removed", None)
     keep = {key: value for key, value in record.items() if key not in ("segmentation", "area", "bbox")}
     return copy.put(problem, "known by its point only", keep)
 
@@ -47,7 +47,7 @@ def _no_label(copy: Copy, problem: Problem) -> None:
         return
     box = None if record.get("iscrowd") or record.get("ignore") else box_of(record)
     if box is None:
-        return copy.put(problem, "taken out", None)
+        return copy.put(problem, "removed", None)
     point = [box[0] + box[2] / 2, box[1] + box[3] / 2]
     return copy.put(problem, "its box's middle is its point", {**record, "box": list(box), "point": point})
 
@@ -70,7 +70,7 @@ def _without_point(copy: Copy, problem: Problem) -> None:
     if record is None:
         return
     if record.get("segmentation") in (None, []):
-        return copy.put(problem, "taken out", None)
+        return copy.put(problem, "removed", None)
     keep = {key: value for key, value in record.items() if key != "point"}
     return copy.put(problem, "known by its mask only", keep)
 
@@ -81,7 +81,7 @@ def _double(copy: Copy, problem: Problem) -> None:
     record, other = records[problem.place], records[problem.other]
     if record is None or other is None or record.get("category_id") != other.get("category_id"):
         return
-    copy.put(problem, f"taken out, {named(other, problem.other)} is kept", None)
+    copy.put(problem, f"removed, {named(other, problem.other)} is kept", None)
 
 
 def _crossing(copy: Copy, problem: Problem) -> None:
@@ -94,7 +94,7 @@ def _crossing(copy: Copy, problem: Problem) -> None:
         copy.put(problem, "written as its mask", {**record, "segmentation": rle_of(record, picture)})
 
 
-MENDERS: dict[str, Callable[[Copy, Problem], None]] = {
+REPAIRS: dict[str, Callable[[Copy, Problem], None]] = {
     "annotation-id": _annotation_id,
     "reference": _drop,
     "field": _field,

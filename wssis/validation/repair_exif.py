@@ -41,7 +41,7 @@ def turned(raw: dict[str, Any], picture: Picture, orientation: int) -> dict[str,
     if isinstance(segmentation, dict):
         try:
             rle = rle_of(raw, picture)
-        except Exception:  # told as a mask that cannot be read, and mended as such
+        except Exception:  # reported and repaired as an invalid mask
             return record
         if not (
             isinstance(rle["counts"], str)

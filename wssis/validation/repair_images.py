@@ -27,7 +27,7 @@ def _category(copy: Copy, problem: Problem) -> None:
     others = [item for place, item in enumerate(records) if isinstance(item, dict) and place != problem.place]
     if not isinstance(record, dict) or problem.detail == TWICE:
         # Annotations of the id belong to the first of the two; this one can have none.
-        return copy.put(problem, "taken out", None, "categories")
+        return copy.put(problem, "removed", None, "categories")
     if usable_id(record.get("id")):
         names = [item.get("name") for item in others]
         name = next(name for name in _names(record) if name not in names)
@@ -47,12 +47,12 @@ def _names(record: dict[str, Any]) -> Iterator[str]:
 def _drop_image(copy: Copy, problem: Problem) -> None:
     """Its annotations are without an image in the next round."""
     if copy.lists["images"][problem.place] is not None:
-        copy.put(problem, "image taken out, with its labels", None, "images")
+        copy.put(problem, "image removed, with its labels", None, "images")
 
 
 def _drop_record(copy: Copy, problem: Problem) -> None:
     """An image whose id is another's: no annotation can be its own."""
-    copy.put(problem, "taken out", None, "images")
+    copy.put(problem, "removed", None, "images")
 
 
 def _image_size(copy: Copy, problem: Problem) -> None:
@@ -95,13 +95,13 @@ def _same_image(copy: Copy, problem: Problem) -> None:
     rows = copy.findings.document.rows
     labels = [int((copy.findings.labels.picture == rows[key]).sum()) for key in (later, first)]
     if labels[0] <= labels[1]:
-        return copy.put(problem, f"taken out, image {first} is kept", None, "images")
+        return copy.put(problem, f"removed, image {first} is kept", None, "images")
     images[problem.other] = None
-    copy.changes.append(Change(problem.kind, f"image {first}", "", f"taken out, image {later} is kept"))
+    copy.changes.append(Change(problem.kind, f"image {first}", "", f"removed, image {later} is kept"))
     return None
 
 
-MENDERS: dict[str, Callable[[Copy, Problem], None]] = {
+REPAIRS: dict[str, Callable[[Copy, Problem], None]] = {
     "document": _document,
     "category": _category,
     "image-id": _drop_record,

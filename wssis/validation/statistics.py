@@ -1,4 +1,4 @@
-"""The data as a whole: how much there is of everything, and what is lacking."""
+"""Statistics of the whole data set, and the problems that they show."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def survey(document: CocoDocument, labels: Labels, limits: Limits, levels: Level
     classes = _classes(document, labels, objects, state)
     sizes, problems = _sizes(document, labels, objects & labels.masked, levels)
     problems += _few(document, of_image, limits)
-    return Coverage(counts, classes, sizes, problems + _lacking(counts, classes))
+    return Coverage(counts, classes, sizes, problems + _missing_labels(counts, classes))
 
 
 def _classes(document: CocoDocument, labels: Labels, objects: Any, state: Any) -> list[dict[str, Any]]:
@@ -141,7 +141,7 @@ def _few(document: CocoDocument, of_image: Any, limits: Limits) -> list[Problem]
     ]
 
 
-def _lacking(counts: dict[str, int], classes: list[dict[str, Any]]) -> list[Problem]:
+def _missing_labels(counts: dict[str, int], classes: list[dict[str, Any]]) -> list[Problem]:
     problems = [Problem("class-unused", item["name"]) for item in classes if not item["objects"]]
     if counts["objects"] and not counts["strong"]:
         return [*problems, Problem("no-strong", "images", "the teacher learns from such images only")]

@@ -68,7 +68,7 @@ def check(
         raw: see `wssis.data.coco_reader.read_json`; is not changed.
         folder: of the images.
         files: what is known of them already.
-        on_step: is told what comes next.
+        on_step: called with the name of the next step.
     """
     limits = limits or Limits()
     with gc_disabled():

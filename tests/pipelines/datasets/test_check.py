@@ -86,7 +86,7 @@ def test_the_cleaned_copy(data: Path, capsys: pytest.CaptureFixture[str]) -> Non
     out = capsys.readouterr().out
     assert digests(data) == before
     assert "1  points outside the image: moved into the image" in out
-    assert "1  points outside the image: taken out" in out
+    assert "1  points outside the image: removed" in out
     assert "Look at images that lost a label" in out
     copy = load_coco("clean/instances.json")
     assert [item.id for image in copy.images for item in image.annotations] == [1, 2, 3, 5]
@@ -129,7 +129,7 @@ def test_the_image_folder_is_found_beside_the_file(
     document["info"]["image_dir"] = "images"
     (data / "instances.json").write_text(json.dumps(document))
     assert main(["check", "mine"]) == 0
-    assert "not there" not in capsys.readouterr().out
+    assert "is missing" not in capsys.readouterr().out
 
 
 def test_a_teacher_is_asked_about_the_points(
@@ -138,10 +138,10 @@ def test_a_teacher_is_asked_about_the_points(
     teacher = str(models / "teacher")
     assert main(["check", "mine", "--model", teacher, "--least-score", "1"]) == 0
     out = capsys.readouterr().out
-    assert "1  points on nothing that the teacher takes for an object" in out
+    assert "1  points where the teacher sees no object" in out
     assert "annotation 5 (b.png): (20, 20): score" in out
     assert main(["check", "mine", "--model", teacher, "--least-score", "0.000000001"]) == 0
-    assert "takes for an object" not in capsys.readouterr().out
+    assert "teacher sees no object" not in capsys.readouterr().out
     document = json.loads((data / "instances.json").read_text())
     document["categories"][1]["name"] = "emu"
     (data / "instances.json").write_text(json.dumps(document))

@@ -22,7 +22,7 @@ from wssis.data.images import read_image
 from wssis.validation.duplicates import close_pairs
 from wssis.validation.polygons import crossing
 from wssis.validation.problems import KINDS, Limits, grouped
-from wssis.validation.repair import mend, remaining
+from wssis.validation.repair import remaining, repair
 from wssis.validation.statistics import Levels
 from wssis.validation.validate import Findings, check
 
@@ -75,11 +75,11 @@ def kinds(findings: Findings) -> dict[str, list[str]]:
     return {kind: [item.record for item in found] for kind, found in grouped(findings.problems).items()}
 
 
-def mended(raw: dict[str, Any], folder: Path, **options: Any) -> tuple[dict[str, Any], list[Any], Findings]:
+def repaired(raw: dict[str, Any], folder: Path, **options: Any) -> tuple[dict[str, Any], list[Any], Findings]:
     """The cleaned copy, which must load and must not have touched the original."""
     before = copy.deepcopy(raw)
     again = partial(lambda new, files, **more: check(new, str(folder), files=files, **more), **options)
-    new, changes, after = mend(raw, check(raw, str(folder), **options), again)
+    new, changes, after = repair(raw, check(raw, str(folder), **options), again)
     assert raw == before
     assert changes
     file = folder / "copy.json"
@@ -184,7 +184,9 @@ AMONG_OTHERS = {"no list", "image: missing", "classes: no id", "id text"}  # tha
 
 
 @pytest.mark.parametrize("name", SEEN)
-def test_each_kind_is_told_with_its_record_and_mended(raw: dict[str, Any], tmp_path: Path, name: str) -> None:
+def test_each_kind_is_reported_with_its_record_and_repaired(
+    raw: dict[str, Any], tmp_path: Path, name: str
+) -> None:
     change, expected = SEEN[name]
     change(raw)
     found = kinds(check(raw, str(tmp_path)))
@@ -193,14 +195,14 @@ def test_each_kind_is_told_with_its_record_and_mended(raw: dict[str, Any], tmp_p
         lacking = {"class-not-strong", "no-strong", "class-unused"}
         assert found.keys() - lacking == expected.keys() - lacking
     if any(KINDS[kind].fix for kind in expected):
-        mended(raw, tmp_path)
+        repaired(raw, tmp_path)
 
 
 def record(raw: dict[str, Any], number: int) -> dict[str, Any] | None:
     return next((item for item in raw["annotations"] if item["id"] == number), None)
 
 
-def test_what_mending_makes_of_labels(raw: dict[str, Any], tmp_path: Path) -> None:
+def test_what_repair_makes_of_labels(raw: dict[str, Any], tmp_path: Path) -> None:
     raw["annotations"] += [
         {"id": 10, "image_id": 2, "category_id": 3, "point": [61, 41.5]},
         {"id": 11, "image_id": 2, "category_id": 3, "point": [63, 20]},
@@ -212,7 +214,7 @@ def test_what_mending_makes_of_labels(raw: dict[str, Any], tmp_path: Path) -> No
         {"id": 17, "image_id": 3, "category_id": 7, "segmentation": box_rle(2, 30, 5, 5), "point": [99, 9]},
         {"id": 1, "image_id": 3, "category_id": 7, "segmentation": box_rle(12, 30, 5, 5), "score": 8},
     ]
-    new, changes, _ = mended(raw, tmp_path)
+    new, changes, _ = repaired(raw, tmp_path)
     assert [record(new, number) for number in (11, 12, 15)] == [None] * 3
     assert record(new, 10) == {**raw["annotations"][6], "point": [59.5, 39.5]}
     boxed = record(new, 13)
@@ -235,7 +237,7 @@ def test_a_mask_beats_a_point_clicked_on_it(raw: dict[str, Any], tmp_path: Path)
     raw["annotations"].insert(0, {"id": 9, "image_id": 1, "category_id": 7, "point": [41, 20]})
     found = check(raw, str(tmp_path))
     assert kinds(found)["close-points"] == ["annotation 9"]
-    assert record(mended(raw, tmp_path)[0], 9) is None
+    assert record(repaired(raw, tmp_path)[0], 9) is None
     raw["annotations"][0]["category_id"] = 3  # of another class it is another object
     assert "close-points" not in kinds(check(raw, str(tmp_path)))
 
@@ -244,7 +246,7 @@ def test_masks_of_two_classes_are_told_and_left(raw: dict[str, Any], tmp_path: P
     raw["annotations"].append({**raw["annotations"][0], "id": 9, "category_id": 7})
     found = check(raw, str(tmp_path))
     assert kinds(found) == {"same-mask": ["annotation 9"]}
-    new, changes, _ = mend(raw, found, lambda new, files: check(new, str(tmp_path), files=files))
+    new, changes, _ = repair(raw, found, lambda new, files: check(new, str(tmp_path), files=files))
     assert not changes
     assert new == raw
 
@@ -287,7 +289,7 @@ def test_image_files(raw: dict[str, Any], tmp_path: Path) -> None:
     }
     headers = check(raw, str(tmp_path), Limits(decode=3))
     assert kinds(headers)["unreadable-image"] == ["image 12"]
-    new, _, after = mended(raw, tmp_path)
+    new, _, after = repaired(raw, tmp_path)
     left = {item["file_name"] for item in new["images"]}
     assert left == {f"{name}.png" for name in "abcd"} | set(names)
     assert kinds(after).keys() >= {"grey", "deep"}
@@ -297,7 +299,7 @@ def test_of_two_equal_images_the_one_with_more_labels_stays(raw: dict[str, Any],
     (tmp_path / "d.png").write_bytes((tmp_path / "c.png").read_bytes())
     raw["images"].insert(0, raw["images"].pop())  # image 4, without labels, comes first
     assert kinds(check(raw, str(tmp_path)))["same-image"] == ["image 3"]
-    new, _, after = mended(raw, tmp_path)
+    new, _, after = repaired(raw, tmp_path)
     assert [item["id"] for item in new["images"]] == [1, 2, 3]
     assert len(new["annotations"]) == 6
     assert kinds(after) == {"unlisted": ["d.png"]}
@@ -324,7 +326,7 @@ def test_labels_drawn_lying_down_are_turned_with_their_picture(tmp_path: Path, o
     del raw["annotations"][1]
     for segmentation in drawn:
         raw["annotations"][0]["segmentation"] = segmentation
-        new, _, _ = mended(raw, tmp_path)
+        new, _, _ = repaired(raw, tmp_path)
         picture = read_image(tmp_path, "a.png")[0] > 0
         only = new["annotations"][0]
         mask = only["segmentation"]
