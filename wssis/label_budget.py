@@ -1,4 +1,4 @@
-"""What hours of labelling buy: a curve of AP over masks and points, and the mix that it likes best."""
+"""AP as a function of labeling time: a curve over masks and points, and the best mix of both."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def fit(measured: Sequence[Measured], unit: float = 1.0) -> Curve:
 
 @dataclass(frozen=True)
 class Stock:
-    """Images and labels at hand.
+    """The available images and labels.
 
     Attributes:
         unlabelled, clicked, drawn: images that nobody has looked at, that have points, that have all masks.
@@ -119,7 +119,7 @@ class Stock:
 
     @property
     def objects_per_image(self) -> float:
-        """Of the labelled images; 0 if there is none."""
+        """Of the labeled images; 0 if there is none."""
         return (self.points + self.masks) / max(self.clicked + self.drawn, 1)
 
     @property
@@ -158,13 +158,13 @@ def after(stock: Stock, advice: Advice) -> tuple[float, float]:
 
 
 def advise(stock: Stock, hours: float, prices: Mapping[str, float], curve: Curve) -> Advice:
-    """The mix of masks and points with the highest expected AP; every number of drawn images is tried.
+    """The mix of masks and points with the highest expected AP, by trying every number of drawn images.
 
-    Unlabelled images are drawn before clicked ones, whose clicks would be lost; what time is left goes into
+    Unlabeled images are drawn before clicked ones, whose clicks would be lost; what time is left goes into
     clicks. Hours are never more than given, images never more than there are.
 
     Args:
-        stock: with at least one labelled object.
+        stock: with at least one labeled object.
         hours: of a person's work, ≥ 0.
         prices: seconds a `mask` and a `point`.
         curve: AP over masks and points.

@@ -1,4 +1,4 @@
-"""Corrected labels over a data set that is there already: what nobody has touched stays as it is."""
+"""Merges corrected labels into an existing data set; everything else stays unchanged."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from wssis.errors import InputError
 
 
 def merge(base: CocoData, corrections: CocoData) -> CocoData:
-    """`base` with the labels of all images in `corrections` replaced by those that are there.
+    """`base` with the labels of all images in `corrections` replaced.
 
-    Images are the same if their file names are, classes if their names are. Ids of images and classes stay,
+    Images are matched by file name, classes by name. Ids of images and classes stay,
     and those of the annotations of other images. A corrected label takes over id and point of the label in
     `base` whose point it holds; others get new ids. New classes come after those of `base`. The images are
     marked as `corrected`, which keeps the split's draw among the others as it was.
@@ -77,7 +77,7 @@ def _classes(base: CocoData, corrections: CocoData) -> tuple[tuple[Category, ...
 
 
 class _IdSource:
-    """Annotation ids that nothing has."""
+    """Unused annotation ids."""
 
     def __init__(self, taken: Iterable[int]) -> None:
         self.last = max(taken, default=0)
@@ -121,5 +121,5 @@ def _holds(item: Annotation, point: tuple[float, float]) -> bool:
         height, width = item.rle["size"]
         inside = 0 <= point[0] < width and 0 <= point[1] < height
         return inside and bool(rle_api.contains(item.rle, np.array([point]))[0])
-    # A tool keeps a point within a hundredth of a pixel.
+    # Labeling tools round points to about a hundredth of a pixel.
     return item.point is not None and max(abs(item.point[0] - point[0]), abs(item.point[1] - point[1])) < 0.05

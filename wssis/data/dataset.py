@@ -1,4 +1,4 @@
-"""Images and objects of one or more annotation files as training samples, in an order that a seed fixes."""
+"""Training samples from one or more annotation files, in an order fixed by a seed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wssis.distributed import parts_of, world
 from wssis.errors import InputError
 from wssis.instances import Instances
 
-KEEP_BYTES = 1 << 30  # decoded images and masks that a training's processes keep together
+KEEP_BYTES = 1 << 30  # cache of decoded images and masks, shared by all processes of a training
 
 Sample = tuple[Tensor, Instances, int]
 Batch = tuple[list[Tensor], list[Instances], list[int]]
@@ -28,9 +28,9 @@ class TrainingImages(Dataset[Sample]):
     """Augmented samples; `dataset[(position, index)]` depends on the seed, the position and the image alone.
 
     Args:
-        sources: annotation files with masks; their images follow one another.
+        sources: annotation files with masks, concatenated.
         transform: see `TrainTransform`.
-        seed: of all randomness.
+        seed: of all random choices.
     """
 
     def __init__(self, sources: Sequence[CocoData], transform: TrainTransform, seed: int) -> None:
@@ -39,7 +39,7 @@ class TrainingImages(Dataset[Sample]):
         ]
         self.transform, self.seed = transform, seed
         self._kept: dict[int, tuple[Tensor, MaskPatches]] = {}
-        self.room = KEEP_BYTES  # bytes that may still be kept
+        self.room = KEEP_BYTES  # free bytes in the cache
 
     def __len__(self) -> int:
         return len(self.items)
@@ -58,7 +58,7 @@ class TrainingImages(Dataset[Sample]):
         return part, objects, record.id
 
     def _read(self, index: int) -> tuple[Tensor, MaskPatches]:
-        """Image and masks, kept for the next time while there is room."""
+        """Image and masks, cached while there is room."""
         if index in self._kept:
             return self._kept[index]
         image_dir, record = self.items[index]
@@ -72,16 +72,16 @@ class TrainingImages(Dataset[Sample]):
 class ShuffledPositions(Sampler[list[tuple[int, int]]]):
     """Batches of (position, index): pass after pass over shuffled images, fixed by the seed.
 
-    With several processes, or `accumulate`, each batch comes as this process's parts of it, one by one.
+    With several processes or `accumulate`, yields this process's parts of each batch one by one.
 
     Args:
         count: number of images.
-        batch_size: samples a batch, of all processes together.
+        batch_size: samples per batch over all processes.
         iterations: number of batches.
         seed: of the shuffles.
         start: first batch (to resume).
-        accumulate: parts of a batch that a process takes one after the other.
-        drawn: number of images with drawn masks; they come first.
+        accumulate: parts into which a process divides its share of a batch.
+        drawn: number of images with drawn masks, which come first.
         drawn_share: share of the samples that are drawn images, 0 < share < 1; drawn and other images then
             have separate passes. None: one pass over all images, each once.
     """
@@ -127,7 +127,7 @@ class ShuffledPositions(Sampler[list[tuple[int, int]]]):
 
 
 class _Passes:
-    """Images `first` to `first + size`, pass after pass, each in a random order of its own."""
+    """Images `first` to `first + size`, each pass in a new random order."""
 
     def __init__(self, first: int, size: int, seed: int, stream: int) -> None:
         self.first, self.size, self.seed = first, size, seed * 1_000_003 + (stream << 40)
@@ -158,9 +158,9 @@ def training_loader(
 def batches(
     samples: Dataset[Any], sampler: ShuffledPositions, collate: Callable[[list[Any]], Any], workers: int
 ) -> DataLoader[Any]:
-    """What the sampler asks for, collated; read ahead of need by `workers` processes, or by this one if 0.
+    """The sampler's batches, collated; prefetched by `workers` processes, or read in this one if 0.
 
-    An `InputError` of a sample is raised as it is, whichever process reads it.
+    An `InputError` of a sample is raised unchanged from any process.
     """
     return _Loader(
         _Collated(samples, collate),
@@ -169,15 +169,15 @@ def batches(
         num_workers=workers,
         collate_fn=_unchanged,
         persistent_workers=workers > 0,
-        pin_memory=torch.cuda.is_available(),  # so that a GPU fetches images while it works
+        pin_memory=torch.cuda.is_available(),  # overlaps the copy to the GPU with computation
         prefetch_factor=4 if workers else None,
     )
 
 
 class _Collated(Dataset[Any]):
-    """Whole batches by their keys; an `InputError` is handed over as a value.
+    """Whole batches by their keys; an `InputError` is returned as a value.
 
-    Raised in a process of a DataLoader it would come back with a traceback for its message.
+    A DataLoader worker would replace its message with a traceback.
     """
 
     def __init__(self, samples: Dataset[Any], collate: Callable[[list[Any]], Any]) -> None:
@@ -191,10 +191,10 @@ class _Collated(Dataset[Any]):
 
 
 class _Loader(DataLoader[Any]):
-    """Raises the `InputError` that comes in place of a batch."""
+    """Raises an `InputError` that arrives instead of a batch."""
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        return map(_raised, super().__iter__())  # no generator, which would begin to read too late
+        return map(_raised, super().__iter__())  # a generator would start the workers too late
 
 
 def _raised(batch: Any) -> Any:

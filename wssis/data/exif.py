@@ -1,6 +1,6 @@
-"""Labels of a picture as it is stored, turned with it to the upright picture (EXIF orientations 5 to 8).
+"""Rotates labels of a stored picture to the upright one (EXIF orientations 5 to 8).
 
-Orientations 2 to 4 leave height and width as they are, so that sizes cannot tell how a label was drawn.
+Orientations 2 to 4 keep height and width, so sizes do not reveal how a label was drawn.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def turn_points(points: NDArray[np.float64], size: tuple[int, int], orientation:
 def turn_box(
     box: tuple[float, float, float, float], size: tuple[int, int], orientation: int
 ) -> tuple[float, float, float, float]:
-    """A box x, y, width, height, likewise."""
+    """`turn_points` for a box x, y, width, height."""
     corners = np.array([[box[0], box[1]], [box[0] + box[2], box[1] + box[3]]])
     low, high = np.sort(turn_points(corners, size, orientation), 0).tolist()
     return low[0], low[1], high[0] - low[0], high[1] - low[1]
 
 
 def turn_mask(rle: Rle, orientation: int) -> Rle:
-    """A mask, likewise."""
+    """`turn_points` for a mask."""
     height, width = rle["size"]
     mask = rle_api.decode([rle], (height, width))[0].numpy().T
     if orientation in (6, 7):

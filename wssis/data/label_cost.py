@@ -1,4 +1,4 @@
-"""The ledger: every label that was used, for what, and the seconds that it cost to draw."""
+"""The ledger: every label used, its purpose, and the seconds it cost to draw."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KINDS: tuple[Kind, ...] = ("mask", "box", "point")
 
 
 def kind_of(item: Annotation) -> Kind:
-    """What a person made: a mask (crowds, too), else a box if a field `box` says so, else a point."""
+    """What a person drew: a mask (also of a crowd), else a box if there is a field `box`, else a point."""
     if item.rle is not None:
         return "mask"
     return "box" if item.extra.get("box") is not None else "point"
@@ -32,8 +32,8 @@ def count_labels(
 
     Args:
         data: an image without annotations has no entry.
-        source: the set that the images belong to, `train` or `val`: each has image ids of its own.
-        kinds: by annotation id, where it is another than `kind_of` says.
+        source: the set that the images belong to, `train` or `val`, which have separate image ids.
+        kinds: by annotation id, where it differs from `kind_of`.
     """
     entries = []
     for image in data.images:
@@ -67,7 +67,7 @@ def make_ledger(
 
     Args:
         labels: entries of `price`.
-        objects: objects of all training images, whatever their label.
+        objects: number of objects in all training images.
         prices: seconds a label of each kind.
 
     Returns:

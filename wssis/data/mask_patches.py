@@ -1,7 +1,6 @@
-"""Masks of one image, each kept inside its box: what a training crop is cut from.
+"""Masks of one image, each stored inside its box, from which training crops are cut.
 
-Decoding every mask of an image of 369 nuclei at full size took nine tenths of a training step; a crop
-needs a few of them, and only there.
+Decoding all 369 masks of a nuclei image at full size took 90 % of a training step; a crop needs few.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ CHUNK = 16  # masks at full size in memory at once
 
 @dataclass(frozen=True)
 class MaskPatches:
-    """Objects that have a mask, and the regions to ignore, of one image.
+    """Objects with a mask and ignore regions of one image.
 
     Attributes:
         size: (H, W) pixels.
@@ -56,7 +55,7 @@ class MaskPatches:
         return sum(patch.numel() for patch in self.patches)
 
     def crop(self, top: int, left: int, height: int, width: int) -> Instances:
-        """The objects that reach into a window, with masks of the window's size.
+        """The objects that overlap a window, with masks of the window's size.
 
         `ignore` is None if the image has no region to ignore, else (height, width).
         """

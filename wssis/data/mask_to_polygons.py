@@ -1,4 +1,4 @@
-"""Outlines of masks: polygons that a person can drag."""
+"""Outlines of masks as editable polygons."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Line = NDArray[np.float64]  # (V, 2) x, y in pixels, closed without repeating th
 
 @dataclass(frozen=True)
 class Outline:
-    """A connected part of a mask: its outer line, and the lines of the holes in it."""
+    """A connected part of a mask: its outer line and those of its holes."""
 
     outer: Line
     holes: tuple[Line, ...]
@@ -27,12 +27,12 @@ class Outline:
 def outlines(rle: Rle, tolerance: float = 0.0) -> list[Outline]:
     """Outlines of the parts of a mask, the largest box first.
 
-    Lines run half-way between the middles of mask and background pixels. With a tolerance of 0 the pixels
-    whose middle they hold are the mask.
+    Lines run halfway between the centers of mask and background pixels. With a tolerance of 0 the mask is
+    exactly the pixels whose center is inside.
 
     Args:
         rle: the mask.
-        tolerance: px; how far a corner that is left out may lie from the line that remains.
+        tolerance: px; largest distance of a dropped corner from the simplified line.
     """
     if not rle_api.area(rle):
         return []

@@ -1,6 +1,6 @@
-"""COCO JSON <-> records: the nouns of a data set, and the only place that knows category ids.
+"""The records of a data set: categories, images and annotations.
 
-Beside COCO's own fields an annotation may have `"point": [x, y]` (pixels, origin at the top left corner of
+Besides COCO's fields, an annotation may have `"point": [x, y]` (pixels, origin at the top left corner of
 the image, pixel i covers [i, i + 1)), alone (a weak label) or with a segmentation.
 """
 
@@ -23,11 +23,11 @@ IMAGE_KINDS = ("strong", "weak", "mixed", "empty")
 
 
 def image_kind(objects: int, masks: int) -> str:
-    """What an image of a data set is, by its objects and those of them that have a mask.
+    """The kind of an image, from its number of objects and of objects with a mask.
 
-    `strong`: all have one; `weak`: none; `mixed`: some; `empty`: it shows no object. Whoever lists an image
-    has looked at it: without annotations (or with crowds and ignore regions only) it is `empty`. What nobody
-    has looked at is not listed. (With a points file beside the data, `split` goes by that; see there.)
+    `strong`: all have a mask; `weak`: none; `mixed`: some; `empty`: no object. A listed image counts as
+    labeled: without annotations (or with only crowds and ignore regions) it is `empty`. With a points file,
+    `split` decides by that file instead.
     """
     if not objects:
         return "empty"
@@ -36,7 +36,7 @@ def image_kind(objects: int, masks: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """A class as the file names it; its label is its place among the categories sorted by id."""
+    """A class; its label is its index among the categories sorted by id."""
 
     id: int
     name: str
@@ -44,18 +44,17 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One labelled object (or crowd, or ignore region) of an image.
+    """One labeled object, crowd or ignore region of an image.
 
     Attributes:
         id: unique in the data set, ≥ 0.
         label: class index 0..K-1.
         rle: mask as compressed RLE, or None for an object known by its point only.
         point: (x, y) in pixels, or None.
-        crowd: a region of many objects, of which nothing is to be learnt and nothing counted wrong.
-        score: confidence in 0..1 of a mask that was predicted.
-        extra: fields of the file that have no meaning here, kept as they are; `ignore` true makes the
-            mask an ignore region.
-        area: pixels as the file says (COCO's evaluation goes by it), None: the mask's own.
+        crowd: a region of many objects, ignored in training and evaluation.
+        score: confidence 0..1 of a predicted mask.
+        extra: unknown fields of the file, kept unchanged; `ignore` true makes the mask an ignore region.
+        area: pixels according to the file (COCO's evaluation uses it); None: the mask's own.
     """
 
     id: int
@@ -69,19 +68,19 @@ class Annotation:
 
     @property
     def ignored(self) -> bool:
-        """Whether this is a region to ignore (a crowd, or flagged `ignore`) and no object."""
+        """Whether this is a crowd or ignore region instead of an object."""
         return self.crowd or bool(self.extra.get("ignore"))
 
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """An image and what is known of it.
+    """An image and its annotations.
 
     Attributes:
         id, file_name: unique in the data set; the path in the image folder.
-        height, width: pixels of the upright picture.
+        height, width: pixels after EXIF rotation.
         annotations: see `Annotation`.
-        corrected: a person has corrected pseudo-labels of it; see `wssis.data.corrections`.
+        corrected: a person has corrected its pseudo-labels; see `wssis.data.corrections`.
     """
 
     id: int
@@ -153,13 +152,13 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class CocoData:
-    """A data set: classes, images with their annotations, and where the images are.
+    """A data set: classes, images with annotations, and the image folder.
 
     Attributes:
-        categories: sorted by id; the place in this tuple is the label.
+        categories: sorted by id; the index is the label.
         images: records with unique ids.
         image_dir: folder of the images, absolute or relative to the current directory.
-        path: the file it came from, None if it was made in memory.
+        path: the source file, None if made in memory.
     """
 
     categories: tuple[Category, ...]
@@ -179,7 +178,7 @@ class CocoData:
 
     @property
     def num_objects(self) -> int:
-        """Objects of all images; crowds and ignore regions not counted."""
+        """Number of objects, without crowds and ignore regions."""
         return sum(len(image.objects) for image in self.images)
 
     @cached_property
@@ -188,7 +187,7 @@ class CocoData:
         return {image.id: image for image in self.images}
 
     def subset(self, ids: Iterable[int]) -> CocoData:
-        """The data set of these images only, in their order here.
+        """The data set restricted to these images, in the present order.
 
         Raises:
             KeyError: an id is not in the data set.

@@ -1,4 +1,4 @@
-"""Draws which images keep their masks, and makes the points of all others."""
+"""Chooses which images keep their masks, and creates points for all others."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ class Split:
             and what was drawn in them is used. Never a mask of an image that the draw made weak.
         truth: the same images with the masks that the source has for them; an object has one id in all three.
         ledger: see `wssis.data.label_cost.make_ledger`; besides, image ids under `unlabelled` (not in the
-        points
-            file, no annotations: used nowhere) and annotation ids under `without_point` (empty masks).
+        points file, no annotations: used nowhere) and annotation ids under `without_point` (empty masks).
     """
 
     strong: CocoData
@@ -123,10 +122,10 @@ def split(
 
 
 def _drawn(weak: Sequence[ImageRecord], points: CocoData) -> CocoData:
-    """Masks of the objects of mixed images; images without one are left out."""
+    """Masks of the objects of mixed images; images without one are omitted."""
     images = []
     for image in weak:
-        if image.strong:  # weak by the draw: its masks are what is to be guessed
+        if image.strong:  # weak by the draw: its masks must stay unseen
             continue
         known = {item.id for item in points.by_id[image.id].annotations}
         items = tuple(
@@ -196,7 +195,7 @@ def _draw(
 
 
 def _have_objects(kept: list[ImageRecord], out: list[ImageRecord]) -> None:
-    """Exchange an image where one list has none with an object: nothing can be learnt or chosen without."""
+    """Swap an image if one list has no image with objects: training and selection need one."""
     for poor, rich in ((kept, out), (out, kept)):
         spare = [place for place, image in enumerate(rich) if image.objects]
         if not any(image.objects for image in poor):
@@ -223,7 +222,7 @@ class _PointMaker:
         """The image with points only."""
         if image.id in self.clicked:
             annotations = self.match(image, self.clicked[image.id])
-            if not image.strong:  # what is drawn already, nobody clicks
+            if not image.strong:  # drawn objects need no click
                 known = {item.id for item in annotations}
                 rest = [item for item in image.objects if item.rle is not None and item.id not in known]
                 annotations += self.own(rest, image)
@@ -243,7 +242,7 @@ class _PointMaker:
         return annotations
 
     def prompted(self, image: ImageRecord) -> ImageRecord:
-        """The image with a point beside each mask: what is tuned there meets prompts like a weak image's."""
+        """The image with a point beside each mask: tuning needs prompts like a weak image's."""
         return replace(
             image,
             annotations=tuple(
@@ -271,7 +270,7 @@ class _PointMaker:
         return float(np.clip(x, 0, image.width - _EDGE)), float(np.clip(y, 0, image.height - _EDGE))
 
     def match(self, image: ImageRecord, clicked: Sequence[tuple[float, float, int]]) -> list[Annotation]:
-        """Points with the id of the smallest free mask of their class under them, else a new one."""
+        """Points with the id of the smallest unused mask of their class below them, else a new id."""
         free = {item.id: item for item in image.objects if item.rle is not None}
         annotations = []
         for x, y, label in clicked:

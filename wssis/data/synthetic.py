@@ -1,6 +1,6 @@
 """`shapes`: generated scenes of textured figures, the data set that needs no download.
 
-Four classes differ in outline only: colour, texture, size and place come from the same distributions for
+Four classes differ in outline only: color, texture, size and place come from the same distributions for
 all, and the background has them too. Objects hide one another; masks are of what is seen.
 """
 
@@ -60,12 +60,12 @@ def generate(
 
 def draw_scene(rng: np.random.Generator, size: int = 96) -> Scene:
     """One scene of 1–6 objects (3 % have none), drawn back to front."""
-    canvas = _texture(rng, size, _colour(rng))
+    canvas = _texture(rng, size, _color(rng))
     drawn: list[tuple[int, NDArray[np.bool_]]] = []
     for _ in range(0 if rng.random() < EMPTY_SHARE else int(rng.integers(1, 7))):
         label = int(rng.integers(len(CLASSES)))
         coverage = _figure(rng, CLASSES[label], size)
-        backdrop = canvas[coverage > 0.5].mean(0) if (coverage > 0.5).any() else _colour(rng)
+        backdrop = canvas[coverage > 0.5].mean(0) if (coverage > 0.5).any() else _color(rng)
         surface = _texture(rng, size, _near(rng, backdrop))
         canvas += coverage[..., None] * (surface - canvas)
         mask = coverage >= 0.5
@@ -98,22 +98,22 @@ def _write_split(folder: Path, split: str, seed: int, stream: int, count: int, s
     return data
 
 
-def _colour(rng: np.random.Generator) -> Float:
+def _color(rng: np.random.Generator) -> Float:
     return rng.uniform(50, 205, 3)
 
 
-def _near(rng: np.random.Generator, colour: Float) -> Float:
-    """A colour at a distance of 60–130 levels, drawn anew where it would leave the range."""
+def _near(rng: np.random.Generator, color: Float) -> Float:
+    """A color at a distance of 60–130 levels, drawn anew where it would leave the range."""
     for _ in range(20):
         step = rng.normal(size=3)
-        other = colour + step / np.linalg.norm(step) * rng.uniform(60, 130)
+        other = color + step / np.linalg.norm(step) * rng.uniform(60, 130)
         if (other > 20).all() and (other < 235).all():
             break
     return other.clip(20, 235)
 
 
-def _texture(rng: np.random.Generator, size: int, colour: Float) -> Float:
-    """(size, size, 3): the colour with stripes, checks, blotches or grain, and a gradient over it."""
+def _texture(rng: np.random.Generator, size: int, color: Float) -> Float:
+    """(size, size, 3): the color with stripes, checks, blotches or grain, and a gradient over it."""
     rows, columns = np.mgrid[:size, :size] * (96 / size)
     angle, period = rng.uniform(0, 2 * np.pi), rng.uniform(5, 14)
     along = rows * np.sin(angle) + columns * np.cos(angle)
@@ -129,7 +129,7 @@ def _texture(rng: np.random.Generator, size: int, colour: Float) -> Float:
         pattern = rng.uniform(-1, 1, (size, size))
     tint = rng.normal(0, 0.35, 3) + 1
     slope = (rng.uniform(-0.5, 0.5) * rows + rng.uniform(-0.5, 0.5) * columns)[..., None]
-    return colour + rng.uniform(6, 22) * pattern[..., None] * tint + slope - slope.mean()
+    return color + rng.uniform(6, 22) * pattern[..., None] * tint + slope - slope.mean()
 
 
 def _blotches(rng: np.random.Generator, size: int, cells: int) -> Float:

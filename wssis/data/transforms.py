@@ -41,7 +41,7 @@ class Window:
 
 
 class TrainTransform:
-    """Resize, scale jitter, crop, flips and colour jitter of an image and its masks.
+    """Resize, scale jitter, crop, flips and color jitter of an image and its masks.
 
     Randomness comes from torch's global generator; seed it a sample to repeat one.
     """
@@ -49,7 +49,7 @@ class TrainTransform:
     def __init__(self, resize: ResizeSettings, augment: AugmentSettings) -> None:
         self.resize, self.augment = resize, augment
         jitter = (augment.brightness, augment.contrast, augment.saturation, augment.hue)
-        self.colour = v2.ColorJitter(*jitter) if any(jitter) else v2.Identity()
+        self.color = v2.ColorJitter(*jitter) if any(jitter) else v2.Identity()
 
     def __call__(self, image: Tensor, instances: Instances) -> tuple[Tensor, Instances]:
         """uint8 (3, H, W) and its objects (with masks) to a changed image and the objects still in it."""
@@ -83,7 +83,7 @@ class TrainTransform:
         return Window(top, left, window_h, window_w, size)
 
     def warp(self, image: Tensor, instances: Instances, size: tuple[int, int]) -> tuple[Tensor, Instances]:
-        """Scale a window to `size` (H, W), turn it, colour it; objects of too few pixels are left out."""
+        """Scale a window to `size` (H, W), turn it, color it; objects of too few pixels are left out."""
         masks, ignore = instances.masks, instances.ignore
         if masks is None:
             masks = torch.zeros((0, *instances.size), dtype=torch.bool)
@@ -93,7 +93,7 @@ class TrainTransform:
         if size != instances.size:
             picture, layers = TF.resize(picture, list(size), antialias=True), resize_masks(layers, list(size))
         picture, turned = self._turn(picture, tv_tensors.Mask(layers))
-        picture = self.colour(picture)
+        picture = self.color(picture)
         boolean = turned.as_subclass(Tensor).bool()
         keep = boolean[:-1].flatten(1).sum(1) >= MIN_AREA
         changed = Instances(

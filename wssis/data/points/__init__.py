@@ -1,7 +1,7 @@
-"""Points files that a person clicked: one reader a format, chosen by the file's suffix.
+"""Points files: one reader per format, chosen by the file's suffix.
 
 A reader is a function of a path and the data set that the points belong to; it returns, by image id, the
-points (x, y, label) of every image that the file names. Another format is another module and a line here.
+points (x, y, label) of every listed image. To add a format, add a module and a line here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def read_points(path: str | Path, data: CocoData) -> Points:
 
     Args:
         path: a file of a suffix in `READERS`.
-        data: the images and classes that the file speaks of.
+        data: the images and classes that the file refers to.
 
     Raises:
         InputError: unknown suffix, unreadable file, unknown image or class, a point outside its image.

@@ -102,7 +102,7 @@ def read_rows(path: Path, optional: tuple[str, ...] = ()) -> list[tuple[int, tup
             rows.append((reader.line_num, (file, x, y, name)))
     except csv.Error as error:
         raise InputError(
-            f"expected CSV ({error})", where=path, record=f"line {reader.line_num}", remedy="Mend that line"
+            f"expected CSV ({error})", where=path, record=f"line {reader.line_num}", remedy="Fix that line"
         ) from error
     return rows
 
