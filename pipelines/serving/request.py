@@ -10,7 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    FailFast,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from wssis.errors import InputError
 
@@ -19,6 +27,8 @@ EXAMPLES = {
     "labeler": '{"dataframe_records": [{"image": "<base64>", "points": '
     '[{"x": 40, "y": 52.5, "class": "disc"}]}]}',
 }
+
+MAX_KEYS = 8  # of an object
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,19 @@ def _decode_base64(value: Any) -> bytes:
         raise ValueError("expected an image file in base64; paths and addresses are not read") from error
 
 
-class Point(BaseModel, extra="forbid", strict=True, allow_inf_nan=False):
+def _check_key_count(value: Any) -> Any:
+    if isinstance(value, dict) and len(value) > MAX_KEYS:
+        raise ValueError(f"expected at most {MAX_KEYS} keys, found {len(value)}")
+    return value
+
+
+class _Strict(BaseModel, extra="forbid"):
+    """Refuses unknown keys; one error per object, since millions of them would exhaust memory."""
+
+    _few_keys = model_validator(mode="before")(_check_key_count)
+
+
+class Point(_Strict, strict=True, allow_inf_nan=False):
     """A point in pixels, origin at the top left corner, and its class."""
 
     x: float
@@ -68,7 +90,7 @@ class Point(BaseModel, extra="forbid", strict=True, allow_inf_nan=False):
     label: str = Field(alias="class")
 
 
-class StudentRow(BaseModel, extra="forbid"):
+class StudentRow(_Strict):
     """An image file: base64 in JSON, bytes from Python."""
 
     image: Annotated[bytes, BeforeValidator(_decode_base64)]
@@ -77,7 +99,7 @@ class StudentRow(BaseModel, extra="forbid"):
 class LabelerRow(StudentRow):
     """An image file and the points whose masks are wanted."""
 
-    points: list[Point]
+    points: Annotated[list[Point], FailFast()]
 
 
 Row = StudentRow | LabelerRow
@@ -87,39 +109,40 @@ ROWS: dict[str, TypeAdapter] = {
 }
 
 
-class _Split(BaseModel, extra="forbid"):
-    columns: list[str]
-    data: list[list[Any]]
+class _Split(_Strict):
+    columns: Annotated[list[str], FailFast()]
+    data: Annotated[list[list[Any]], FailFast()]
     index: Any = None
 
 
-class _Document(BaseModel, extra="forbid"):
-    """MLflow's forms of JSON input; a request has one of them."""
+class _Document(_Strict):
+    """MLflow's forms of JSON input; a request has one of them. `check_rows` validates the rows."""
 
-    dataframe_records: list[dict[str, Any]] = []
+    dataframe_records: list[Any] = []
     dataframe_split: _Split = _Split(columns=[], data=[])
-    instances: list[dict[str, Any]] = []
-    inputs: list[dict[str, Any]] | dict[str, list[Any]] = []
+    instances: list[Any] = []
+    inputs: Annotated[list[Any] | dict[str, list[Any]], BeforeValidator(_check_key_count)] = []
 
     @model_validator(mode="after")
     def _has_one_form(self) -> _Document:
         if len(self.model_fields_set) != 1:
             raise ValueError(f"expected one of the keys {', '.join(_Document.model_fields)}")
-        try:
-            self.rows()
-        except ValueError as error:
-            raise ValueError("expected columns and rows of equal lengths") from error
+        lengths = {len(column) for column in self.inputs.values()} if isinstance(self.inputs, dict) else set()
+        split = self.dataframe_split
+        if len(lengths) > 1 or any(len(row) != len(split.columns) for row in split.data):
+            raise ValueError("expected columns and rows of equal lengths")
         return self
 
-    def rows(self) -> list[dict[str, Any]]:
-        """The rows, whichever form they have."""
+    def rows(self, most: int) -> list[Any]:
+        """The first `most` rows, whichever form they have."""
         [form] = self.model_fields_set
         value = getattr(self, form)
         if isinstance(value, _Split):
-            return [dict(zip(value.columns, row, strict=True)) for row in value.data]
+            return [dict(zip(value.columns, row, strict=True)) for row in value.data[:most]]
         if isinstance(value, dict):
-            return [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=True)]
-        return value
+            columns = [column[:most] for column in value.values()]
+            return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
+        return value[:most]
 
 
 def read_rows(body: bytes, content_type: str, kind: str, limits: Limits) -> Sequence[Row]:
@@ -142,15 +165,16 @@ def read_rows(body: bytes, content_type: str, kind: str, limits: Limits) -> Sequ
         found = media_type[:40] or "no content type"
         raise InputError(f"expected application/json{also}, found {found}", where="Content-Type")
     try:
-        values = _Document.model_validate_json(body).rows()
+        values = _Document.model_validate_json(body).rows(limits.images + 1)
     except ValidationError as error:
         raise _as_input_error(error, ["request"], f"Send {EXAMPLES[kind]}") from error
     if not 0 < len(values) <= limits.images:
-        raise InputError(f"expected 1 to {limits.images} images, found {len(values)}", where="request")
+        found = "more" if values else "none"
+        raise InputError(f"expected 1 to {limits.images} images, found {found}", where="request")
     return check_rows(values, kind)
 
 
-def check_rows(values: Sequence[dict[str, Any]], kind: str) -> list[Row]:
+def check_rows(values: Sequence[Any], kind: str) -> list[Row]:
     """Rows of the model's kind.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -81,7 +82,7 @@ KEYS = "expected one of the keys dataframe_records, dataframe_split, instances, 
         ({"dataframe_records": [], "inputs": []}, KEYS),
         ({"inputs": [], "params": {}}, "params: Extra inputs"),
         ({"dataframe_records": {"image": IMAGE}}, "dataframe_records: Input should be a valid array"),
-        ({"dataframe_records": [IMAGE]}, "dataframe_record 0: Input should be an object"),
+        ({"dataframe_records": [IMAGE]}, "row 0: Input should be a valid dictionary"),
         ({"dataframe_split": [[IMAGE]]}, "dataframe_split"),
         ({"dataframe_split": {"data": [[IMAGE]]}}, "columns: Field required"),
         ({"dataframe_split": {"columns": ["image", "points"], "data": [[IMAGE]]}}, "equal lengths"),
@@ -90,12 +91,15 @@ KEYS = "expected one of the keys dataframe_records, dataframe_split, instances, 
         ({"inputs": {"image": IMAGE}}, "request, inputs"),
         ({"inputs": {"image": [IMAGE], "points": []}}, "equal lengths"),
         ({"inputs": None}, "request, inputs"),
-        ({"inputs": []}, "expected 1 to 3 images, found 0"),
-        ({"inputs": [{"image": IMAGE}] * 4}, "expected 1 to 3 images, found 4"),
+        ({"inputs": []}, "expected 1 to 3 images, found none"),
+        ({"inputs": [{"image": IMAGE}] * 4}, "expected 1 to 3 images, found more"),
         ({"inputs": [{}]}, "row 0, image: Field required"),
         ({"inputs": [{"image": IMAGE}, {"path": "x"}]}, "row 1, image: Field required"),
         ({"inputs": [{"image": IMAGE, "points": []}]}, "row 0, points: Extra inputs"),
         ({"inputs": [{"image": IMAGE, "p" * 900: 3}]}, "pppp…: Extra inputs"),
+        ({"inputs": [{str(n): 3 for n in range(9)}]}, "row 0: expected at most 8 keys, found 9"),
+        ({"inputs": {str(n): [3] for n in range(9)}}, "inputs: expected at most 8 keys, found 9"),
+        ({str(n): 3 for n in range(9)}, "request: expected at most 8 keys, found 9"),
     ],
 )
 def test_other_documents_are_refused(document: Any, words: str) -> None:
@@ -136,3 +140,17 @@ def test_rows_from_python_hold_bytes() -> None:
     assert (row.image, row.points[1].label) == (b"bytes", "cat")
     with pytest.raises(InputError, match="row 0, points: Field required"):
         check_rows([{"image": b"bytes"}], "labeler")
+
+
+@pytest.mark.parametrize(
+    "form",
+    ['{"inputs": [%s]}', '{"inputs": {"image": [%s]}}', '{"dataframe_split": {"columns": [%s], "data": []}}'],
+)  # fmt: skip
+def test_a_million_errors_take_little_memory(form: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError):
+            read((form % ",".join("0" * 1_000_000)).encode())
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
