@@ -78,11 +78,6 @@ def pixels(rle: Rle) -> NDArray[np.int64]:
     return _pixels(run_ends(rle), rle["size"][0])
 
 
-def centre_of_mass(rle: Rle) -> tuple[float, float] | None:
-    """Mean index + 0.5 of a mask's pixels, (x, y): pixel i covers [i, i + 1). None if it is empty."""
-    return _centre_of_mass(run_ends(rle), rle["size"][0])
-
-
 def inner_point(rle: Rle) -> tuple[float, float] | None:
     """Centre of mass (x, y) of a mask if it is on it, else the middle of its nearest pixel; None if empty."""
     ends, height = run_ends(rle), rle["size"][0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +59,6 @@ def check(
     limits: Limits | None = None,
     levels: Levels | None = None,
     files: Files | None = None,
-    on_step: Callable[[str], None] = lambda name: None,
 ) -> Findings:
     """Look at everything.
 
@@ -68,7 +66,6 @@ def check(
         raw: see `wssis.data.coco_reader.read_json`; is not changed.
         folder: of the images.
         files: what is known of them already.
-        on_step: called with the name of the next step.
     """
     limits = limits or Limits()
     with gc_disabled():
@@ -79,12 +76,10 @@ def check(
         unknown = [name for name in names if name not in known]
         whole = len(names) <= limits.decode
         gather = start_reading(folder, unknown, whole)
-        on_step("annotations")
         labels = examine(document, limits)
         problems += duplicates(document, labels, limits)
         coverage = survey(document, labels, limits, levels)
         problems += coverage.problems
-        on_step("images")
         known = known | gather()
         problems += examine_pictures(document, known, folder)
         problems += unlisted(document, listing(folder))

@@ -126,6 +126,11 @@ SEEN: dict[str, tuple[Change, dict[str, list[str]]]] = {
     "no record": (append("annotations", [1]), {"reference": ["annotations[6]"]}),
     "id twice": (annotate(1, id=1), {"annotation-id": ["annotation 1"]}),
     "id text": (annotate(1, id="1"), {"annotation-id": ["annotations[1]"]}),
+    "id a list": (annotate(1, id=[1]), {"annotation-id": ["annotations[1]"]}),
+    "classes: name a list": (
+        lambda raw: (raw["categories"][0].update(name=["cat"]), raw["categories"][1].update(name="")),
+        {"category": ["category 7", "category 3"]},
+    ),
     "unknown image": (annotate(2, image_id=[1]), {"reference": ["annotation 3"]}),
     "unknown class": (annotate(2, category_id=4), {"reference": ["annotation 3"]}),
     "crowd 2": (annotate(0, iscrowd=2), {"field": ["annotation 1"]}),
