@@ -155,8 +155,8 @@ def test_collate_keeps_sizes(images) -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 4, 7, 25])
 def test_every_pass_shows_every_image_once(batch_size: int) -> None:
-    keys = order(order_of(10, batch_size, 100))
-    assert [position for position, _ in keys] == list(range(100 * batch_size))
+    keys = order(order_of(10, batch_size, 20))
+    assert [position for position, _ in keys] == list(range(20 * batch_size))
     assert_passes([index for _, index in keys], range(10))
 
 
