@@ -1,9 +1,8 @@
-"""What annotation tools export: one reader a format.
+"""Files that annotation tools export: one reader per format.
 
-A reader is a function of a file or folder and `Options`; it yields a `LabelledImage` for every image that the
-source names, and an `Unlabelled` for what it leaves out because nobody has looked at it. It raises
-`InputError` that names file and record for anything that it does not understand, and nothing else whatever
-the file holds. Another format is another module and a line in `READERS`.
+A reader takes a file or folder and `Options`. It yields a `LabelledImage` for each image in the source and an
+`Unlabelled` for each image that no annotator has reviewed. Whatever the file holds, a reader raises only
+`InputError`, which names file and record. To add a format, add a module and a line to `READERS`.
 """
 
 from __future__ import annotations

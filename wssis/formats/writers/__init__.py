@@ -1,8 +1,8 @@
-"""What annotation tools import: one writer a format, of pseudo-labels that people are to correct.
+"""Files that annotation tools import: one writer per format, for pseudo-labels that annotators correct.
 
-A writer is a function of a data set and the file or folder to write. Images and annotations keep the order
-of the data set. An annotation with a mask becomes a mask, or polygons where the tool knows no better; one
-without becomes its point. `score` is the quality that is shown beside it.
+A writer takes a data set and the file or folder to write, and keeps the order of images and annotations.
+An annotation with a mask becomes a mask, or polygons if the tool has no masks; one without becomes its
+point. `score` is the quality shown beside it. To add a format, add a module and a line to `WRITERS`.
 """
 
 from __future__ import annotations
@@ -12,16 +12,14 @@ from pathlib import Path
 
 from wssis.data.coco import save_coco
 from wssis.data.records import CocoData
-from wssis.formats.writers.cvat import write_cvat
-from wssis.formats.writers.label_studio import write_labelstudio
-from wssis.formats.writers.labelme import write_labelme
+from wssis.formats.writers import cvat, label_studio, labelme
 
 Writer = Callable[[CocoData, Path], None]
 
 WRITERS: dict[str, Writer] = {
     "coco": save_coco,
-    "cvat": write_cvat,
-    "labelstudio": write_labelstudio,
-    "labelme": write_labelme,
+    "cvat": cvat.write,
+    "labelstudio": label_studio.write,
+    "labelme": labelme.write,
 }
-FOLDERS = frozenset({"labelme"})  # formats of a file for each image
+FOLDERS = frozenset({"labelme"})  # formats that write one file per image

@@ -25,7 +25,7 @@ from wssis.files import write_text
 ATTRIBUTE = "quality"
 
 
-def write_cvat(data: CocoData, path: Path) -> None:
+def write(data: CocoData, path: Path) -> None:
     """Write `data` to the XML file `path`."""
     root = xml.Element("annotations")
     _child(root, "version", "1.1")

@@ -33,7 +33,7 @@ _CHANNELS = 4  # Label Studio paints RGBA
 _OPAQUE = 255
 
 
-def write_labelstudio(data: CocoData, path: Path) -> None:
+def write(data: CocoData, path: Path) -> None:
     """Write `data` to the JSON file `path`, and the labelling configuration beside it."""
     write_text(path.with_suffix(".xml"), configuration(data.class_names))
     write_json(path, [_task(record, data.class_names) for record in data.images])

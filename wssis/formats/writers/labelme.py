@@ -24,7 +24,7 @@ from wssis.files import write_json
 TOLERANCE = 0.35  # px: corners nearer than this to the line between their neighbours are left out
 
 
-def write_labelme(data: CocoData, folder: Path) -> None:
+def write(data: CocoData, folder: Path) -> None:
     """Write a file for each image of `data` into `folder`, in the folders below it that the image lies in.
 
     Raises:
