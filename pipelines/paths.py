@@ -13,6 +13,7 @@ PARAMS = Path("params.yaml")
 DVC_YAML = Path("dvc.yaml")
 DVC_LOCK = Path("dvc.lock")
 PRESETS = Path("presets")
+CODE = Path("code.json")  # digests of the code behind each stage
 
 # prepare
 PREPARED = Path("data/prepared")
@@ -127,6 +128,11 @@ def dvc_workspace(folder: Path | None = None) -> Path:
     """The folder that DVC's paths start from: the current one, or that which holds the cell."""
     folder = (folder or Path.cwd()).resolve()
     return folder.parents[2] if cell(folder) else folder
+
+
+def measured_file(name: str) -> Path:
+    """A file with measurements of the current cell, which the table of `wssis compare` reads."""
+    return dvc_workspace() / COMPARE_MEASURED / cell() / name
 
 
 def project_root(workspace: Path | None = None) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from pipelines import paths
+from pipelines.code_digests import stage_digest
 from pipelines.config.params import read_lock
 from wssis.errors import InputError
 
@@ -101,16 +102,22 @@ def params_files(entry: Mapping[str, Any]) -> list[str]:
     return [path for param in entry.get("params", []) if isinstance(param, dict) for path in param]
 
 
+def code_inputs(entry: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of the code that runs, by the keys of code.json that a stage's entry in dvc.yaml names."""
+    named = [param[str(paths.CODE)] for param in entry.get("params", []) if str(paths.CODE) in param]
+    return {f"{paths.CODE}:{key}": stage_digest(key) for keys in named for key in keys}
+
+
 def dvc_outs(entries: Iterable[dict[str, Any]]) -> dict[str, str]:
     """{path: hash} of what stages wrote, by their entries in dvc.lock."""
     return {out["path"]: out.get("md5", "") for entry in entries for out in entry.get("outs", [])}
 
 
 def dep_digests(stage: str) -> dict[str, str]:
-    """Digest of the content of each of a stage's deps, as dvc.yaml lists them: {path: sha256}.
+    """Digest of the content of each of a stage's deps in dvc.yaml, and of its code: {path: sha256}.
 
-    Unlike `dvc_inputs` it reads the files as they are, and code, too: that which runs. In a cell of
-    `wssis compare` the same stage has the cell's files.
+    Unlike `dvc_inputs` it reads the files as they are and the code that runs. In a cell of `wssis compare` the
+    same stage has the cell's files.
 
     Raises:
         InputError: one is missing.
@@ -118,13 +125,12 @@ def dep_digests(stage: str) -> dict[str, str]:
     listed = paths.dvc_workspace() / paths.DVC_YAML
     if not listed.exists():
         raise InputError("does not exist", where=listed, remedy="Run it in the project's folder")
-    found = {}
-    for dep in read_lock(listed)["stages"][stage]["deps"]:
-        is_code = dep.split("/")[0] in ("wssis", "pipelines")
-        path = Path(__file__).parents[1] / dep if is_code else Path(dep)
-        if not path.exists():
+    entry = read_lock(listed)["stages"][stage]
+    found = code_inputs(entry)
+    for dep in entry["deps"]:
+        if not Path(dep).exists():
             raise InputError("does not exist", where=dep, remedy=f"Run `dvc repro {stage}`, which makes it")
-        found[dep] = content_digest(path)
+        found[dep] = content_digest(Path(dep))
     return found
 
 
@@ -144,11 +150,11 @@ def stage_inputs(stage: str, times: bool = True) -> dict[str, str] | None:
     hashes: dict[str, str] = {}
     if paths.in_queued_experiment() and (workspace / paths.DVC_LOCK).exists():
         hashes = dvc_outs(read_lock(workspace / paths.DVC_LOCK).get("stages", {}).values())
-    found = {}
-    for given in (*entry.get("deps", []), *params_files(entry)):
+    found = code_inputs(entry)
+    files = [path for path in params_files(entry) if path != str(paths.CODE)]
+    for given in (*entry.get("deps", []), *files):
         dep = given.replace("${item.fraction}-${item.seed}", cell).replace("${item.row}", row)
-        is_code = dep.split("/")[0] in ("wssis", "pipelines")
-        path = Path(__file__).parents[1] / dep if is_code else workspace / dep
+        path = workspace / dep
         if dep in (str(paths.PREPARED_TRAIN_IMAGES), str(paths.PREPARED_VAL_IMAGES)):
             found[dep] = hashes.get(dep) or listing_digest(path, times)
         else:

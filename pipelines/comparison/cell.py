@@ -12,13 +12,13 @@ from __future__ import annotations
 import os
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipelines import paths
 from pipelines.config.params import load_params, read_yaml, write_yaml
-from pipelines.runner.run_stage import exit_code
+from pipelines.runner.run_stage import StageContext, exit_code, run
 
 TRAININGS = ("teacher", "refiner", "student")
 
@@ -57,6 +57,19 @@ def enter(fraction: float, seed: int) -> None:
     comment = "Made of the project's params.yaml, again by every stage of this cell."
     write_yaml(folder / paths.PARAMS, cell_values(read_yaml(paths.PARAMS), fraction, seed), comment)
     os.chdir(folder)
+
+
+def run_named(stages: Mapping[str, tuple[Callable[[StageContext], None], tuple[str, ...]]]) -> int:
+    """Run the stage that the command line names; returns the exit code.
+
+    Args:
+        stages: function and sections of params by name.
+    """
+    if len(sys.argv) != 2 or sys.argv[1] not in stages:
+        print(f"usage: {Path(sys.argv[0]).stem} {'|'.join(stages)}", file=sys.stderr)
+        return 2
+    function, sections = stages[sys.argv[1]]
+    return run(sys.argv[1], function, sections)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,25 +1,41 @@
-"""predicted: the teacher's predictions over a threshold as labels, also of known classes only; no points.
+"""Labels from predictions over a score threshold, without points: rows `predicted` and `image_level`.
+
+    python -m pipelines.comparison.predicted predicted|sweep
 
 The thresholds are chosen on the held-out strong images.
 """
 
+from __future__ import annotations
+
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from pipelines import paths
-from pipelines.comparison.thresholds import as_labels, of_classes
+from pipelines.comparison.cell import run_named
 from pipelines.inference.label_dataset import each_image, left, packed, unpacked
 from pipelines.inference.load_models import load_predictor
-from pipelines.runner.run_stage import StageContext, run
-from wssis.data.coco import save_coco
-from wssis.data.records import CocoData, ImageRecord
+from pipelines.runner.run_stage import StageContext
+from wssis.data import rle as rle_api
+from wssis.data.coco import Annotation, CocoData, ImageRecord, save_coco
 from wssis.evaluation.coco_ap import to_coco_results
 from wssis.evaluation.operating_point import Matches
 from wssis.files import write_json
 from wssis.inference.predictor import Predictor
 from wssis.instances import Instances
+
+THRESHOLDS = tuple(round(0.05 * n, 2) for n in range(1, 20))  # of the report
+
+
+def of_classes(found: Instances, record: ImageRecord) -> Instances:
+    """The predictions of classes that the image is known to show: those of its objects or points."""
+    shown = torch.tensor(sorted({item.label for item in record.objects}), dtype=torch.int64)
+    return found[torch.isin(found.labels, shown.to(found.labels.device))]
+
 
 FILTERS: dict[str, Callable[[Instances, ImageRecord], Instances]] = {
     "predicted": lambda found, record: found,
@@ -73,5 +89,35 @@ def matches_by_row(
     return {row: Matches.of(truth, own, max_detections) for row, own in results.items()}
 
 
+def as_labels(record: ImageRecord, found: Instances, threshold: float, first: int) -> ImageRecord:
+    """The image with the predictions over `threshold` as its objects, with ids from `first` on."""
+    found = found[found.get_scores() >= threshold]
+    columns = found.labels.tolist(), rle_api.encode(found.get_masks()), found.get_scores().tolist()
+    items = [
+        Annotation(first + n, label, rle, score=score)
+        for n, (label, rle, score) in enumerate(zip(*columns, strict=True))
+    ]
+    return ImageRecord(record.id, record.file_name, record.height, record.width, tuple(items))
+
+
+def sweep(stage: StageContext) -> None:
+    """Missed objects and false masks of the teacher on `val` at every threshold, as a report.
+
+    The thresholds in use were chosen by the stage predicted, without `val`.
+    """
+    settings = stage.params.evaluate
+    predictor, _ = load_predictor(paths.TEACHER, settings.decode, settings.batch_size, stage.device)
+    val = stage.load(paths.PREPARED_VAL)
+    found = matches_by_row(predictions(predictor, val, "val"), val, settings.decode.max_detections)
+    rows = {
+        row: [{"threshold": t, "missed": matches.missed(t), "false": matches.false(t)} for t in THRESHOLDS]
+        for row, matches in found.items()
+    }
+    chosen = json.loads(paths.THRESHOLDS.read_text())
+    write_json(paths.measured_file("thresholds.json"), {"chosen": chosen, "val": rows}, indent=2)
+
+
+STAGES = {"predicted": (predicted, ("evaluate",)), "sweep": (sweep, ("evaluate",))}
+
 if __name__ == "__main__":
-    sys.exit(run("predicted", predicted, ("evaluate",)))
+    sys.exit(run_named(STAGES))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from pipelines.config.platform_schema import Row
-from pipelines.runner.run_stage import StageContext, run
 
 ROWS: tuple[Row, ...] = get_args(Row)
 TITLES: Mapping[Row, str] = {
@@ -46,14 +44,3 @@ def label_hours(
     if row == "image_level":
         return hours + weak_images * classes * class_seconds / 3600
     return hours + seconds["point"] / 3600
-
-
-def run_row(
-    name: str, body: Callable[[StageContext, str], None], sections: tuple[str, ...], together: bool = False
-) -> int:
-    """Run a stage of one row, which the command line names; returns the exit code."""
-    if len(sys.argv) != 2 or sys.argv[1] not in ROWS:
-        print(f"usage: {name} {'|'.join(ROWS)}", file=sys.stderr)
-        return 2
-    row = sys.argv[1]
-    return run(f"{name} {row}", lambda stage: body(stage, row), sections, together=together)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import paths
-from pipelines.comparison import cell, oracle, ours, predicted, prompted, refined, split
+from pipelines.comparison import cell, given_labels, point_labels, predicted
 from pipelines.config.params import load_params, read_yaml, write_yaml
 from pipelines.runner.run_stage import StageContext
 from pipelines.stages.prepare import prepare
@@ -42,10 +42,11 @@ def labelled_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         prepare(StageContext("prepare", load_params()))
         cell.enter(0.5, 3)
         here = StageContext("test", load_params())
-        for work in (split.split, teacher, rough, tune_refiner, refiner, tune_pseudo):
+        for work in (given_labels.split, teacher, rough, tune_refiner, refiner, tune_pseudo):
             work(here)
-        for work in (predicted.predicted, prompted.prompted, refined.refined, ours.ours, oracle.oracle):
+        for work in (predicted.predicted, point_labels.prompted, point_labels.refined, point_labels.ours):
             work(here)
+        given_labels.oracle(here)
     return folder
 
 

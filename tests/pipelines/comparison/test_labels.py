@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import paths
-from pipelines.comparison import cell, evaluate, oracle, sweep, table, train
+from pipelines.comparison import cell, given_labels, point_labels, predicted, students, table
 from pipelines.comparison.rows import ROWS, TITLES
 from pipelines.config.params import load_params
 from pipelines.runner.run_stage import StageContext
@@ -58,8 +58,6 @@ def test_no_label_but_the_oracles_hangs_on_the_truth_or_val(
     """Without those files every label and threshold is made all the same."""
     import shutil
 
-    from pipelines.comparison import ours, predicted, prompted, refined
-
     folder = tmp_path / "project"
     shutil.copytree(labelled_project, folder, symlinks=True)
     monkeypatch.chdir(folder)
@@ -69,11 +67,11 @@ def test_no_label_but_the_oracles_hangs_on_the_truth_or_val(
     paths.WEAK_TRUTH.unlink()
     before = {row: (paths.ROW_LABELS / f"{row}.json").read_bytes() for row in ROWS}
     here = StageContext("test", load_params())
-    for work in (predicted.predicted, prompted.prompted, refined.refined, ours.ours):
+    for work in (predicted.predicted, point_labels.prompted, point_labels.refined, point_labels.ours):
         work(here)
     assert {row: (paths.ROW_LABELS / f"{row}.json").read_bytes() for row in ROWS} == before
     with pytest.raises(InputError, match="weak"):
-        oracle.oracle(here)
+        given_labels.oracle(here)
 
 
 def test_the_oracle_refuses_weak_images_that_nobody_drew(
@@ -88,7 +86,7 @@ def test_the_oracle_refuses_weak_images_that_nobody_drew(
     )
     (paths.ROW_LABELS / "oracle.json").unlink()
     with pytest.raises(InputError, match=r"Take oracle out of compare\.rows"):
-        oracle.oracle(StageContext("oracle", load_params()))
+        given_labels.oracle(StageContext("oracle", load_params()))
     assert not (paths.ROW_LABELS / "oracle.json").exists()
     assert "ATTENTION" in capsys.readouterr().out
 
@@ -97,9 +95,9 @@ def test_students_are_trained_measured_and_shown(project: Path, monkeypatch: pyt
     cell.enter(0.5, 3)
     here = StageContext("test", load_params())
     for row in ("strong_only", "ours"):  # an empty set of weak images, and one with ignore regions
-        train.train(here, row)
-        evaluate.evaluate(here, row)
-    sweep.sweep(here)
+        students.train(here, row)
+        students.evaluate(here, row)
+    predicted.sweep(here)
     monkeypatch.chdir(project)
     folder = paths.COMPARE_MEASURED / "0.5-3"
     strong, ours = (json.loads((folder / f"{row}.json").read_text()) for row in ("strong_only", "ours"))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipelines.comparison import predicted
-from pipelines.comparison.thresholds import as_labels, of_classes
+from pipelines.comparison.predicted import as_labels, of_classes
 from wssis.data import rle as rle_api
 from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 from wssis.instances import Instances

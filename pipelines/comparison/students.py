@@ -1,0 +1,58 @@
+"""The student of a row: trained and measured in the same way for every row.
+
+python -m pipelines.comparison.students train|evaluate ROW
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+
+from pipelines import paths
+from pipelines.comparison.rows import ROWS, label_hours
+from pipelines.inference.label_dataset import predicted_results
+from pipelines.inference.load_models import load_predictor
+from pipelines.runner.run_stage import StageContext, run
+from pipelines.stages.train import student
+from wssis.evaluation.coco_ap import results_ap
+from wssis.files import write_json
+
+SECTIONS = {"train": ("seed", "model", "resize", "augment", "student"), "evaluate": ("evaluate", "compare")}
+
+
+def train(stage: StageContext, row: str) -> None:
+    """The student's training on the labels of a row; nothing else differs between rows."""
+    student(stage, paths.ROW_LABELS / f"{row}.json", paths.ROW_MODELS / row, paths.ROW_PLOTS / f"{row}.csv")
+
+
+def evaluate(stage: StageContext, row: str) -> None:
+    """AP of a row's student on `val`, the number of masks on weak images, hours of labeling."""
+    settings = stage.params.evaluate
+    val, points = stage.load(paths.PREPARED_VAL), stage.load(paths.POINTS)
+    folder = paths.ROW_MODELS / row
+    predictor, _ = load_predictor(folder, settings.decode, settings.batch_size, stage.device)
+    results = predicted_results(predictor, val, row, stage.scratch.journal(row))
+    scores = results_ap(val, results, settings.decode.max_detections, settings.backend)
+    ledger = json.loads(paths.LEDGER.read_text())
+    seconds = stage.params.compare.class_seconds
+    hours = label_hours(row, ledger, len(points.images), points.num_classes, seconds)
+    masks = stage.load(paths.ROW_LABELS / f"{row}.json").num_objects
+    measured = {**scores, "masks": masks, "label_hours": round(hours, 6)}
+    write_json(paths.measured_file(f"{row}.json"), measured, indent=2)
+    stage.tracker.headline({f"{row}/{name}": value for name, value in measured.items()})
+    stage.say(f"AP {scores['AP']:.3f}, {masks} masks on weak images, {hours:.2f} h of labeling")
+
+
+def main(arguments: list[str]) -> int:
+    """Run a stage of a row; returns the exit code."""
+    match arguments:
+        case ["train" | "evaluate" as name, row] if row in ROWS:
+            body = partial(train if name == "train" else evaluate, row=row)
+            return run(f"{name} {row}", body, SECTIONS[name], together=name == "train")
+    print(f"usage: train|evaluate {'|'.join(ROWS)}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
