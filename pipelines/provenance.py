@@ -116,8 +116,8 @@ def dvc_outs(entries: Iterable[dict[str, Any]]) -> dict[str, str]:
 def dep_digests(stage: str) -> dict[str, str]:
     """Digest of the content of each of a stage's deps in dvc.yaml, and of its code: {path: sha256}.
 
-    Unlike `dvc_inputs` it reads the files as they are and the code that runs. In a cell of `wssis compare` the
-    same stage has the cell's files.
+    Unlike `dvc_inputs` it reads the files as they are, and the code that runs. In a cell of `wssis compare`
+    the same stage has the files of the cell.
 
     Raises:
         InputError: one is missing.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import provenance
+from pipelines.code_digests import stage_digest
 from pipelines.provenance import content_digest, dep_digests
 from wssis.errors import InputError
 
@@ -35,16 +35,15 @@ def test_deps_are_those_of_dvc_yaml_data_here_and_code_as_it_runs(
     with pytest.raises(InputError, match=r"dvc\.yaml"):
         dep_digests("b")
     (tmp_path / "dvc.yaml").write_text(
-        "stages:\n  b:\n    cmd: x\n    deps: [data/a.json, wssis/pseudo_labels/rules.py]\n"
+        "stages:\n  b:\n    cmd: x\n    deps: [data/a.json]\n    params: [seed, {code.json: [split]}]\n"
     )
     with pytest.raises(InputError, match=r"data/a\.json.*dvc repro b"):
         dep_digests("b")
     (tmp_path / "data").mkdir()
     (tmp_path / "data/a.json").write_text("{}")
     found = dep_digests("b")
-    assert set(found) == {"data/a.json", "wssis/pseudo_labels/rules.py"}
-    assert found["wssis/pseudo_labels/rules.py"] == content_digest(
-        Path(provenance.__file__).parents[1] / "wssis/pseudo_labels/rules.py"
-    )
+    # The code that runs, whatever an older code.json says.
+    assert set(found) == {"data/a.json", "code.json:split"}
+    assert found["code.json:split"] == stage_digest("split")
     (tmp_path / "data/a.json").write_text("[]")
     assert dep_digests("b")["data/a.json"] != found["data/a.json"]
