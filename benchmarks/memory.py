@@ -1,13 +1,11 @@
 """Peak memory of labelling and evaluation by the number of images: what an image costs that is done with.
 
-    python -m benchmarks.memory [--parts label merge rough evaluate] [--images 200] [--times 50] [--out FILE]
+    python -m benchmarks.memory [--parts pseudo rough evaluate] [--images 200] [--times 50] [--out FILE]
 
-makes shapes of 64 pixels, and networks that have learnt nothing, and runs stages on `images` and on
-`images * times` images (the same pictures again and again, under ids of their own). Each part is a process of
-its own: *label* is a shard of stage pseudo that has every image and writes nothing but its journal; *merge*
-is the stage, which takes the journal over and writes; *rough* and *evaluate* are those stages, whole. Scores
-of such networks are low, so that evaluate takes every score: as many instances an image as it allows, or as
-the network has. Memory is the largest resident set (VmHWM, Linux only).
+makes shapes of 64 pixels and untrained networks, and runs stages on `images` and on `images * times` images
+(the same pictures again and again, under their own ids). Each part is a stage in its own process. Scores of
+such networks are low, so evaluate takes every score: as many instances per image as it allows, or as the
+network has. Memory is the largest resident set (VmHWM, Linux only).
 """
 
 from __future__ import annotations
@@ -18,7 +16,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,9 +27,8 @@ from benchmarks.scenes import default_settings, preset
 from benchmarks.timing import MIB, machine, process_status
 from pipelines import paths
 from pipelines.config.params import Params
-from pipelines.runner.run_stage import StageContext, WorkerDone, exit_code
+from pipelines.runner.run_stage import Body, StageContext, exit_code
 from pipelines.runner.scratch import Scratch
-from pipelines.runner.shards import Shard
 from pipelines.stages.evaluate import evaluate
 from pipelines.stages.pseudo import pseudo
 from pipelines.stages.report import as_markdown
@@ -50,13 +46,7 @@ Value = TypeVar("Value")
 SIDE = 64  # pixels
 HELD = 4  # images held out
 SOLOV2 = (paths.TEACHER, paths.TEACHER_EARLY, paths.TEACHER_LATE, paths.STRONG_ONLY, paths.STUDENT)
-PARTS: dict[str, Callable[[StageContext], None]] = {
-    "label": pseudo,
-    "merge": pseudo,
-    "rough": rough,
-    "evaluate": evaluate,
-}
-SHARDS = Path("shards")
+PARTS: dict[str, Body] = {"pseudo": pseudo, "rough": rough, "evaluate": evaluate}
 
 
 @dataclass(frozen=True)
@@ -141,12 +131,8 @@ def make(folder: str, images: int, times: int) -> None:
 def work(folder: str, part: str) -> int:
     """One part in a folder; returns this process's peak in bytes."""
     os.chdir(folder)
-    shard = Shard(1, 1) if part == "label" else None
-    shards = SHARDS if part in ("label", "merge") else None
-    scratch = Scratch(None if shard else Path("scratch") / part, shards, shard)
-    stage = PARTS[part]
-    with suppress(WorkerDone):
-        stage(StageContext(stage.__name__, every_score(preset("shapes")), scratch=scratch))
+    scratch = Scratch(Path("scratch") / part)
+    PARTS[part](StageContext(part, every_score(preset("shapes")), scratch=scratch))
     return process_status("VmHWM") * 1024
 
 

@@ -1,12 +1,12 @@
-"""Several processes that train one network together, or one alone: what they ask of each other.
+"""Several processes that train, label or evaluate together; without torchrun there is one.
 
-They are started by torchrun (`torch.distributed.run`), a process for each GPU; without it there is one.
+torchrun (`torch.distributed.run`) starts them, usually one per GPU, on one node or several.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
@@ -17,11 +17,12 @@ import torch.distributed as dist
 from wssis.errors import InputError
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 PATIENCE = timedelta(minutes=10)  # until a process that waits for the others gives up
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
+    """Rank of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -49,7 +50,7 @@ def joined() -> Iterator[None]:
 
 
 def totals(values: Sequence[float]) -> list[float]:
-    """Sums over all processes, each of which must ask; numbers of the host, so that no GPU is waited for."""
+    """Sums over all processes, on the host so that no GPU is waited for. Every process must call this."""
     if world() == 1:
         return list(values)
     given = torch.tensor(list(values), dtype=torch.float64)
@@ -58,7 +59,7 @@ def totals(values: Sequence[float]) -> list[float]:
 
 
 def in_any(flag: bool) -> bool:
-    """Whether it is true in any process; each must ask."""
+    """Whether it is true in any process. Every process must call this."""
     return totals([float(flag)])[0] > 0
 
 
@@ -81,3 +82,33 @@ def parts_of(items: Sequence[Item], accumulate: int = 1) -> list[Sequence[Item]]
     cuts = [len(items) * i // count for i in range(count + 1)]
     first = rank() * accumulate
     return [items[cuts[i] : cuts[i + 1]] for i in range(first, first + accumulate)]
+
+
+def map_over_processes(
+    keys: Sequence[int], work: Callable[[int], Result], chunk: int = 1
+) -> Iterator[tuple[int, Result]]:
+    """Results of `work`, shared out over all processes and gathered by rank 0.
+
+    Every process must iterate over it to the end; only rank 0 gets items. In each round every process does
+    `chunk` keys, so memory holds the results of one round.
+
+    Args:
+        keys: of the work; those of rank 0 count.
+        work: a picklable result for a key.
+
+    Yields:
+        (key, result) in the order of the keys, in rank 0.
+    """
+    if world() == 1:
+        yield from ((key, work(key)) for key in keys)
+        return
+    shared: list[Sequence[int]] = [keys]
+    dist.broadcast_object_list(shared, src=0)
+    for start in range(0, len(shared[0]), world() * chunk):
+        group = shared[0][start : start + world() * chunk]
+        mine = {key: work(key) for key in group[rank() :: world()]}
+        gathered: list[dict[int, Result]] | None = [{}] * world() if rank() == 0 else None
+        dist.gather_object(mine, gathered, dst=0)
+        for place, key in enumerate(group if gathered else ()):
+            assert gathered
+            yield key, gathered[place % world()][key]

@@ -12,13 +12,13 @@ from __future__ import annotations
 import os
 import runpy
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipelines import paths
 from pipelines.config.params import load_params, read_yaml, write_yaml
-from pipelines.runner.run_stage import StageContext, exit_code, run
+from pipelines.runner.run_stage import Body, exit_code, run
 
 TRAININGS = ("teacher", "refiner", "student")
 
@@ -59,7 +59,7 @@ def enter(fraction: float, seed: int) -> None:
     os.chdir(folder)
 
 
-def run_named(stages: Mapping[str, tuple[Callable[[StageContext], None], tuple[str, ...]]]) -> int:
+def run_named(stages: Mapping[str, tuple[Body, tuple[str, ...]]]) -> int:
     """Run the stage that the command line names; returns the exit code.
 
     Args:

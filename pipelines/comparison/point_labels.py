@@ -15,9 +15,10 @@ from pipelines import paths
 from pipelines.comparison.cell import run_named
 from pipelines.inference.label_dataset import label_each, labelled, proposals
 from pipelines.inference.load_models import Saved, load_labeler, load_solov2
-from pipelines.runner.run_stage import StageContext
+from pipelines.runner.run_stage import Outcome, StageContext
 from pipelines.stages.pseudo import pseudo
-from wssis.data.coco import CocoData, ImageRecord, save_coco
+from wssis.data.coco import save_coco
+from wssis.data.records import CocoData, ImageRecord
 from wssis.ops.masks import mask_iou
 from wssis.pseudo_labels.labeler import Labeler
 from wssis.pseudo_labels.proposals import Proposals
@@ -30,7 +31,7 @@ PAPER_RULES = PseudoRules(
 )
 
 
-def prompted(stage: StageContext) -> None:
+def prompted(stage: StageContext) -> Outcome:
     """Rows `fixed_level` and `adaptive_level`: one view, no refiner."""
     teacher = load_solov2(paths.TEACHER, stage.device)
     holdout, points = stage.load(paths.HOLDOUT), stage.load(paths.POINTS)
@@ -38,13 +39,13 @@ def prompted(stage: StageContext) -> None:
     ious = [held_out_iou(by_level(teacher, level), holdout) for level in range(levels)]
     level = max(range(levels), key=ious.__getitem__)
     stage.say(f"fixed level {level}: IoU on held-out images {', '.join(f'{iou:.3f}' for iou in ious)}")
-    stage.tracker.metrics({f"holdout/iou_level_{n}": iou for n, iou in enumerate(ious)})
     for row, labeler in (
         ("fixed_level", by_level(teacher, level)),
         ("adaptive_level", by_level(teacher, None)),
     ):
         made = label_each(labeler, points, row, by_the_paper, stage.scratch.journal(row))
         save_coco(made, paths.ROW_LABELS / f"{row}.json")
+    return Outcome(metrics={f"holdout/iou_level_{n}": iou for n, iou in enumerate(ious)})
 
 
 def by_level(teacher: Saved, level: int | None) -> Labeler:

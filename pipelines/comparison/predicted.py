@@ -17,11 +17,12 @@ import torch
 
 from pipelines import paths
 from pipelines.comparison.cell import run_named
-from pipelines.inference.label_dataset import each_image, left, packed, unpacked
+from pipelines.inference.label_dataset import each_image, from_json, remaining_images, to_json
 from pipelines.inference.load_models import load_predictor
-from pipelines.runner.run_stage import StageContext
+from pipelines.runner.run_stage import Outcome, StageContext
 from wssis.data import rle as rle_api
-from wssis.data.coco import Annotation, CocoData, ImageRecord, save_coco
+from wssis.data.coco import save_coco
+from wssis.data.records import Annotation, CocoData, ImageRecord
 from wssis.evaluation.coco_ap import to_coco_results
 from wssis.evaluation.operating_point import Matches
 from wssis.files import write_json
@@ -43,7 +44,7 @@ FILTERS: dict[str, Callable[[Instances, ImageRecord], Instances]] = {
 }
 
 
-def predicted(stage: StageContext) -> None:
+def predicted(stage: StageContext) -> Outcome:
     """Write thresholds and labels of both rows."""
     settings = stage.params.evaluate
     predictor, _ = load_predictor(paths.TEACHER, settings.decode, settings.batch_size, stage.device)
@@ -57,19 +58,19 @@ def predicted(stage: StageContext) -> None:
     numbers = {
         row: 1 + sum(len(done[place]) for done in journal.done.values()) for place, row in enumerate(FILTERS)
     }
-    for record, found in predictions(predictor, left(points, journal), "label"):
+    for record, found in predictions(predictor, remaining_images(points, journal), "label"):
         made = []
         for row, only in FILTERS.items():
             image = as_labels(record, only(found, record), thresholds[row], numbers[row])
             numbers[row] += len(image.annotations)
-            made.append(packed(image))
+            made.append(to_json(image, points))
         journal.add(record.id, made)
     for place, row in enumerate(FILTERS):
-        images = tuple(unpacked(record, journal.done[record.id][place]) for record in points.images)
+        images = tuple(from_json(record, journal.done[record.id][place], points) for record in points.images)
         save_coco(replace(points, images=images, path=None), paths.ROW_LABELS / f"{row}.json")
         stage.say(f"{row}: {numbers[row] - 1} masks over {thresholds[row]:g}")
     write_json(paths.THRESHOLDS, thresholds, indent=2)
-    stage.tracker.metrics({f"threshold/{row}": value for row, value in thresholds.items()})
+    return Outcome(metrics={f"threshold/{row}": value for row, value in thresholds.items()})
 
 
 def predictions(predictor: Predictor, data: CocoData, name: str) -> Iterator[tuple[ImageRecord, Instances]]:

@@ -13,7 +13,7 @@ from pipelines import paths
 from pipelines.comparison.rows import ROWS, label_hours
 from pipelines.inference.label_dataset import predicted_results
 from pipelines.inference.load_models import load_predictor
-from pipelines.runner.run_stage import StageContext, run
+from pipelines.runner.run_stage import Outcome, StageContext, run
 from pipelines.stages.train import student
 from wssis.evaluation.coco_ap import results_ap
 from wssis.files import write_json
@@ -26,7 +26,7 @@ def train(stage: StageContext, row: str) -> None:
     student(stage, paths.ROW_LABELS / f"{row}.json", paths.ROW_MODELS / row, paths.ROW_PLOTS / f"{row}.csv")
 
 
-def evaluate(stage: StageContext, row: str) -> None:
+def evaluate(stage: StageContext, row: str) -> Outcome:
     """AP of a row's student on `val`, the number of masks on weak images, hours of labeling."""
     settings = stage.params.evaluate
     val, points = stage.load(paths.PREPARED_VAL), stage.load(paths.POINTS)
@@ -40,8 +40,8 @@ def evaluate(stage: StageContext, row: str) -> None:
     masks = stage.load(paths.ROW_LABELS / f"{row}.json").num_objects
     measured = {**scores, "masks": masks, "label_hours": round(hours, 6)}
     write_json(paths.measured_file(f"{row}.json"), measured, indent=2)
-    stage.tracker.headline({f"{row}/{name}": value for name, value in measured.items()})
     stage.say(f"AP {scores['AP']:.3f}, {masks} masks on weak images, {hours:.2f} h of labeling")
+    return Outcome(headline={f"{row}/{name}": value for name, value in measured.items()})
 
 
 def main(arguments: list[str]) -> int:
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     match arguments:
         case ["train" | "evaluate" as name, row] if row in ROWS:
             body = partial(train if name == "train" else evaluate, row=row)
-            return run(f"{name} {row}", body, SECTIONS[name], together=name == "train")
+            return run(f"{name} {row}", body, SECTIONS[name], distributed=name == "train")
     print(f"usage: train|evaluate {'|'.join(ROWS)}", file=sys.stderr)
     return 2
 

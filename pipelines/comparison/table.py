@@ -13,7 +13,7 @@ from pipelines.comparison.cell import folder_of
 from pipelines.comparison.plots import draw_ap, draw_sweep
 from pipelines.comparison.rows import TITLES
 from pipelines.config.params import Params
-from pipelines.runner.run_stage import StageContext, run
+from pipelines.runner.run_stage import Outcome, StageContext, run
 from pipelines.runner.training_log import write_csv
 from pipelines.stages.report import as_markdown
 from wssis.evaluation.coco_ap import AP_KEYS
@@ -22,7 +22,7 @@ from wssis.files import write_json, write_text
 Entry = dict[str, Any]  # row, fraction, mean and std of AP, hours and masks (means), AP of each seed
 
 
-def table(stage: StageContext) -> None:
+def table(stage: StageContext) -> Outcome:
     """Gather the cells that params name; what lies there from before is left out."""
     settings = stage.params.compare
     entries = [
@@ -52,10 +52,12 @@ def table(stage: StageContext) -> None:
     draw_ap(entries, "label_hours", paths.COMPARE_BY_HOURS)
     draw_sweep(sweep, paths.COMPARE_SWEEP)
     write_text(paths.COMPARE_DOC, page(entries, stage.params))
-    stage.tracker.headline({f"AP/{e['row']}/{e['fraction']}": e["AP"] for e in entries})
-    for path in (paths.COMPARE_BY_FRACTION, paths.COMPARE_BY_HOURS, paths.COMPARE_SWEEP, paths.COMPARE_DOC):
-        stage.tracker.file(path, "compare")
     stage.say(f"{paths.COMPARE_DOC} and {paths.COMPARE_RESULTS}")
+    files = (paths.COMPARE_BY_FRACTION, paths.COMPARE_BY_HOURS, paths.COMPARE_SWEEP, paths.COMPARE_DOC)
+    return Outcome(
+        headline={f"AP/{e['row']}/{e['fraction']}": e["AP"] for e in entries},
+        files=[(path, "compare") for path in files],
+    )
 
 
 def measured(fraction: float, seed: int, name: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -13,8 +13,10 @@ from torch import Tensor
 from pipelines.console.progress import Meter
 from pipelines.runner.result_journal import Journal
 from wssis.data import rle as rle_api
+from wssis.data.coco import annotation_records
 from wssis.data.images import read_image
 from wssis.data.records import Annotation, CocoData, ImageRecord
+from wssis.distributed import map_over_processes
 from wssis.evaluation.coco_ap import to_coco_results
 from wssis.inference.predictor import Predictor
 from wssis.instances import Instances
@@ -44,6 +46,10 @@ def calibrated(labeler: Labeler, holdout: CocoData, rules: PseudoRules) -> Calib
 
 Prompts = tuple[Tensor, Tensor, Tensor]  # points (N, 2) xy, labels (N,), ids (N,)
 IMAGES = 64  # images whose predictions are in memory at once
+SHARE = 4  # images that each of several processes labels between two exchanges
+COCO_FIELDS = {
+    *("id", "image_id", "category_id", "segmentation", "bbox", "area", "point", "iscrowd", "score"),
+}
 IGNORED = 0.1  # worth that an ignored point may lose
 
 
@@ -66,33 +72,58 @@ def each_image(data: CocoData, name: str) -> Iterator[tuple[ImageRecord, Tensor,
             meter.step()
 
 
+def propose(labeler: Labeler, data: CocoData, record: ImageRecord) -> Proposals:
+    """What teacher and refiner propose for the points of an image of `data`."""
+    image = read_image(data.image_dir, record.file_name, record.size)
+    return labeler.propose(image, *prompts(record))
+
+
 def proposals(labeler: Labeler, data: CocoData, name: str) -> Iterator[tuple[ImageRecord, Proposals]]:
-    """What teacher and refiner say of the points of every image."""
-    for record, image, (points, labels, ids) in each_image(data, name):
-        yield record, labeler.propose(image, points, labels, ids)
+    """What teacher and refiner propose for the points of every image, with progress."""
+    for record, image, given in each_image(data, name):
+        yield record, labeler.propose(image, *given)
 
 
-def left(data: CocoData, journal: Journal) -> CocoData:
-    """The images of `data` that have nothing in the journal yet, and are this process's."""
-    places = enumerate(data.images)
-    return data.subset(image.id for place, image in places if journal.is_left(image.id, place))
+def remaining_images(data: CocoData, journal: Journal) -> CocoData:
+    """The images of `data` that have no result in the journal yet."""
+    return data.subset(image.id for image in data.images if image.id not in journal.done)
 
 
-def packed(record: ImageRecord) -> list[list[Any]]:
-    """An image's annotations as JSON."""
-    return [
-        [item.id, item.label, item.rle, item.point, item.crowd, item.score, item.extra, item.area]
-        for item in record.annotations
-    ]
+def map_images(data: CocoData, name: str, work: Callable[[ImageRecord], Any], journal: Journal) -> None:
+    """Add to `journal` the result of `work` for each image that it lacks, with progress.
+
+    Several processes share the images; only the journal of rank 0 gets results, which must be JSON values.
+    """
+    ids = [image.id for image in remaining_images(data, journal).images]
+    with Meter(name, len(ids), "images") as meter:
+        for key, value in map_over_processes(ids, lambda key: work(data.by_id[key]), SHARE):
+            journal.add(key, value)
+            meter.step()
 
 
-def unpacked(record: ImageRecord, values: list[list[Any]]) -> ImageRecord:
-    """The image with the annotations that `packed` made."""
-    annotations = tuple(
-        Annotation(number, label, rle, point and (point[0], point[1]), crowd, score, extra, area)
-        for number, label, rle, point, crowd, score, extra, area in values
+def to_json(record: ImageRecord, data: CocoData) -> list[dict[str, Any]]:
+    """An image's annotations as COCO annotations with the category ids of `data`."""
+    return list(annotation_records(data, record))
+
+
+def from_json(record: ImageRecord, values: Sequence[Mapping[str, Any]], data: CocoData) -> ImageRecord:
+    """The image with the annotations that `to_json` made."""
+    labels = {category.id: label for label, category in enumerate(data.categories)}
+    return replace(record, annotations=tuple(_annotation(value, labels) for value in values))
+
+
+def _annotation(value: Mapping[str, Any], labels: Mapping[int, int]) -> Annotation:
+    point = value.get("point")
+    return Annotation(
+        id=value["id"],
+        label=labels[value["category_id"]],
+        rle=value.get("segmentation"),
+        point=point and (point[0], point[1]),
+        crowd=bool(value["iscrowd"]),
+        score=value.get("score"),
+        extra={key: field for key, field in value.items() if key not in COCO_FIELDS},
+        area=value.get("area"),
     )
-    return replace(record, annotations=annotations)
 
 
 def label_each(
@@ -104,25 +135,26 @@ def label_each(
 ) -> CocoData:
     """`data` with what `label` makes of the proposals for each image; those in `journal` are done."""
     journal = journal or Journal()
-    label_left(labeler, data, name, label, journal)
-    return replace(data, images=tuple(Labelled(data, journal)), path=None)
+    label_images(labeler, data, name, label, journal)
+    return replace(data, images=tuple(Labeled(data, journal)), path=None)
 
 
-def label_left(
+def label_images(
     labeler: Labeler,
     data: CocoData,
     name: str,
     label: Callable[[ImageRecord, Proposals], ImageRecord],
     journal: Journal,
 ) -> None:
-    """Add to `journal` what it lacks and is this process's."""
-    for record, given in proposals(labeler, left(data, journal), name):
-        journal.add(record.id, packed(label(record, given)))
+    """Add to `journal` the labels that it lacks; see `map_images`."""
+    map_images(
+        data, name, lambda record: to_json(label(record, propose(labeler, data, record)), data), journal
+    )
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """The images of `data` with their labels in `journal`, each read when it is its turn.
+class Labeled:
+    """The images of `data` with their labels in `journal`, each read when it is needed.
 
     `place` says which of several labels of an image; None: there is one.
     """
@@ -134,7 +166,7 @@ class Labelled:
     def __iter__(self) -> Iterator[ImageRecord]:
         for record in self.data.images:
             value = self.journal.done[record.id]
-            yield unpacked(record, value if self.place is None else value[self.place])
+            yield from_json(record, value if self.place is None else value[self.place], self.data)
 
 
 def rough_dataset(labeler: Labeler, data: CocoData, name: str, journal: Journal | None = None) -> CocoData:
@@ -245,22 +277,25 @@ def predicted_results(
     `journal` has some of these groups, by the number of their first image.
     """
     journal = journal or Journal()
-    predict_left(predictor, data, name, journal)
+    predict_groups(predictor, data, name, journal)
     return results_of(data, journal)
 
 
-def predict_left(predictor: Predictor, data: CocoData, name: str, journal: Journal) -> None:
-    """Add to `journal` the groups of images that it lacks and that are this process's."""
-    starts = range(0, len(data.images), IMAGES)
-    left_over = [start for place, start in enumerate(starts) if journal.is_left(start, place)]
-    sizes = {start: min(IMAGES, len(data.images) - start) for start in left_over}
+def predict_groups(predictor: Predictor, data: CocoData, name: str, journal: Journal) -> None:
+    """Add to `journal` the COCO results of each group of images that it lacks; several processes share
+    them."""
+
+    def predict(start: int) -> list[dict[str, Any]]:
+        group = data.subset(record.id for record in data.images[start : start + IMAGES])
+        found = predictor.predict_dataset(group).items()
+        return [one for number, objects in found for one in to_coco_results(objects, number, data.categories)]
+
+    starts = [start for start in range(0, len(data.images), IMAGES) if start not in journal.done]
+    sizes = {start: min(IMAGES, len(data.images) - start) for start in starts}
     with Meter(name, sum(sizes.values()), "images") as meter:
-        for start, size in sizes.items():
-            group = [record.id for record in data.images[start : start + size]]
-            found = predictor.predict_dataset(data.subset(group)).items()
-            results = [to_coco_results(instances, i, data.categories) for i, instances in found]
-            journal.add(start, list(chain.from_iterable(results)))
-            meter.step(done=meter.done + size)
+        for start, results in map_over_processes(starts, predict):
+            journal.add(start, results)
+            meter.step(done=meter.done + sizes[start])
 
 
 def results_of(data: CocoData, journal: Journal) -> Iterator[dict[str, Any]]:

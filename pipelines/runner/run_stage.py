@@ -1,7 +1,7 @@
-"""What every stage and command has around its work: params, a run, exit codes.
+"""Runs a stage: params, scratch folder, MLflow run, processes, exit codes.
 
-0 done; 2 the input or the call is wrong, one line on stderr; 130 interrupted; 143 terminated; 141 nobody
-reads the output any more; 1 anything else, with its traceback.
+Exit codes: 0 done; 2 invalid input or call, one line on stderr; 130 interrupted; 143 terminated; 141 broken
+pipe; 1 anything else, with its traceback.
 """
 
 from __future__ import annotations
@@ -10,24 +10,26 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines import paths
 from pipelines.config.params import Params, load_params
 from pipelines.runner import torchrun
+from pipelines.runner.resume_training import resumable
 from pipelines.runner.scratch import Scratch, open_scratch
-from pipelines.runner.shards import Shard, asked, run_shards
 from pipelines.runner.signals import Stopping, Terminated
+from pipelines.runner.training_log import TrainingLog
 from pipelines.tracking.tracker import NullTracker, open_tracker
 from wssis.errors import InputError
 
 if TYPE_CHECKING:
     from pipelines.runner.result_journal import Journal
-    from wssis.data.records import CocoData
+    from wssis.data.coco import CocoData
+    from wssis.training.state import Resume
 
 
 # What a disk or its owner refuses is no fault of ours.
@@ -35,7 +37,29 @@ NOT_OURS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EFBIG, 
 
 
 class WorkerDone(Exception):
-    """The part of this process in the work of several is done."""
+    """This worker has finished; only rank 0 continues."""
+
+
+@dataclass
+class Outcome:
+    """What a stage wants logged; the runner logs it.
+
+    Attributes:
+        metrics: of the stage's run.
+        metrics_at: metrics by training step.
+        headline: metrics that the parent run shows as well.
+        params, tags: of the stage's run.
+        files: files or folders with the artifact folder that they go to.
+        pictures: (name, uint8 (3, H, W), step); a generator is consumed only if they are kept.
+    """
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics_at: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    headline: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    files: Sequence[tuple[Path, str]] = ()
+    pictures: Iterable[tuple[str, Any, int]] = ()
 
 
 @dataclass
@@ -45,9 +69,9 @@ class StageContext:
     Attributes:
         name: as in dvc.yaml.
         params: all params; a stage reads only the sections that dvc.yaml names for it.
-        tracker: its run in MLflow, or one that notes nothing.
-        scratch: what a killed stage goes on from, or nothing.
-        stopping: whether a signal asks it to end.
+        tracker: its run in MLflow, or one that logs nothing.
+        scratch: what survives a kill.
+        stopping: whether a signal asks it to stop.
     """
 
     name: str
@@ -57,32 +81,33 @@ class StageContext:
     stopping: Stopping = field(default_factory=Stopping)
 
     def journal(self, name: str) -> Journal:
-        """Results by image of this name, those of a killed stage and of shards included."""
-        found = self.scratch.journal(name)
-        if found.taken:
-            self.say(f"{name}: takes over {found.taken} from shards")
-        return found
+        """Results by image under this name, those of a killed stage included; of rank 0 only."""
+        return self.scratch.journal(name)
 
-    def whole(self) -> None:
-        """Ends a shard: what follows is for the process that has the results of all.
+    @contextmanager
+    def training(self, steps: int) -> Iterator[tuple[TrainingLog, Resume | None]]:
+        """The log of a training of `steps` steps, and the state that it resumes from and saves to."""
+        with (
+            resumable(self.scratch, self.stopping, self.tracker, self.say) as resume,
+            TrainingLog(self.name, steps, self.tracker, resume) as log,
+        ):
+            yield log, resume
 
-        Raises:
-            WorkerDone: in a shard.
-        """
-        if self.scratch.shard:
-            self.say(f"shard {self.scratch.shard} is done")
-            raise WorkerDone
-
-    def lead(self) -> None:
-        """Ends the other processes of a training: what follows is for one, which all have the result of.
+    def exit_unless_rank_zero(self) -> None:
+        """End the other processes of a distributed stage.
 
         Raises:
-            WorkerDone: in each but the first.
+            WorkerDone: in every process but rank 0.
         """
         from wssis.distributed import rank
 
         if rank():
             raise WorkerDone
+
+    @property
+    def run_id(self) -> str | None:
+        """Id of the stage's run in MLflow; None if it is not tracked."""
+        return self.tracker.run_id
 
     def say(self, message: str) -> None:
         """A line for the person who waits."""
@@ -119,99 +144,85 @@ def with_objects(strong: CocoData, where: Path) -> CocoData:
     return strong
 
 
+Body = Callable[[StageContext], Outcome | None]
+REPLACED = "Set `launcher: {kind: torchrun, processes: N}` in params.yaml, or use torchrun: docs/scale.md"
+
+
 def run(
-    name: str,
-    body: Callable[[StageContext], None],
-    sections: tuple[str, ...],
-    goes_on: bool = True,
-    together: bool = False,
-    arguments: Sequence[str] | None = None,
+    name: str, body: Body, sections: tuple[str, ...], resumable: bool = True, distributed: bool = False
 ) -> int:
-    """Run a stage's body with params and tracking; returns the exit code.
+    """Run a stage with params, scratch folder and MLflow run; returns the exit code.
 
     Args:
         name: of the stage in dvc.yaml.
-        body: its work.
+        body: its work; what it returns is logged.
         sections: params that it uses, as dvc.yaml lists them.
-        goes_on: whether, after a kill, it goes on with the same run in MLflow.
-        together: whether it is a training, that as many processes share as `launcher` says.
-        arguments: of the command line, of a stage whose images can be shared out (`--shard`).
+        resumable: whether, after a kill, it continues the same run in MLflow.
+        distributed: whether several processes share it, as `launcher` says or torchrun started them.
     """
-    if arguments is not None:
-        return exit_code(lambda: _start_shards(name, body, sections, arguments))
-    if any(word.startswith("--shard") for word in sys.argv[1:]):
-        return exit_code(lambda: refuse_shard(name))
-    return exit_code(lambda: _start(name, body, sections, goes_on, together))
+    return exit_code(lambda: _start(name, body, sections, resumable, distributed))
 
 
-def refuse_shard(name: str) -> None:
-    """Tell that a stage's work is not shared out by images."""
-    raise InputError(
-        "expected no --shard: its work is one piece",
-        where=f"stage {name}",
-        remedy="Stages rough, pseudo and evaluate can be shared out; trainings by `launcher` in params.yaml",
-    )
-
-
-def _start_shards(
-    name: str, body: Callable[[StageContext], None], sections: tuple[str, ...], arguments: Sequence[str]
-) -> int:
-    """A shard; or all of them by as many processes as `launcher` says, and then what is one's work."""
-    shard, params = asked(arguments), load_params(paths.PARAMS)
-    if shard is None and params.launcher.count > 1 and (code := run_shards(params.launcher.count)):
-        return code
-    with suppress(WorkerDone):
-        _run(name, body, params, sections, shard=shard)
-    return 0
-
-
-def _start(
-    name: str, body: Callable[[StageContext], None], sections: tuple[str, ...], goes_on: bool, together: bool
-) -> int:
+def _start(name: str, body: Body, sections: tuple[str, ...], resumable: bool, distributed: bool) -> int:
+    if "WSSIS_SHARDS" in os.environ or any(word.startswith("--shard") for word in sys.argv[1:]):
+        raise InputError("--shard and WSSIS_SHARDS were removed", where=f"stage {name}", remedy=REPLACED)
     params = load_params(paths.PARAMS)
-    if not together or (params.launcher.count == 1 and not torchrun.started()):
-        _run(name, body, params, sections, goes_on)
+    if not distributed or (params.launcher.count == 1 and not torchrun.started()):
+        _run(name, body, params, sections, resumable)
     elif not torchrun.started():
         return torchrun.launch(params.launcher.count)
+    elif torchrun.refused():
+        return 2
     else:
         from wssis.distributed import in_any, joined, rank
 
-        def met(stage: StageContext) -> None:
-            # Nobody looks for a state before the first process has the lock; if it has none, nobody does.
+        def met(stage: StageContext) -> Outcome | None:
+            # Nobody looks for a saved state before rank 0 holds the lock; without its folder nobody has one.
             if not in_any(rank() == 0 and stage.scratch.folder is not None):
                 stage.scratch.folder = None
-            body(stage)
+            return body(stage)
 
         with joined(), suppress(WorkerDone):
             if rank():
                 sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
-            _run(name, met, params, sections, goes_on, leads=rank() == 0)
+            elif torchrun.restarts():
+                print(f"{name}: restart {torchrun.restarts()}, continues from what is saved", flush=True)
+            _run(name, met, params, sections, resumable, leads=rank() == 0)
     return 0
 
 
 def _run(
-    name: str,
-    body: Callable[[StageContext], None],
-    params: Params,
-    sections: tuple[str, ...],
-    goes_on: bool = True,
-    leads: bool = True,
-    shard: Shard | None = None,
+    name: str, body: Body, params: Params, sections: tuple[str, ...], resumable: bool, leads: bool = True
 ) -> None:
-    with open_scratch(name, params, sections, leads, shard) as scratch, Stopping() as stopping:
-        keep = scratch.keep_run if goes_on else lambda run_id: None
-        opens = leads and not shard
-        tracker = open_tracker(name, params, sections, scratch.run_id, keep) if opens else NullTracker()
+    with open_scratch(name, params, sections, leads) as scratch, Stopping() as stopping:
+        keep = scratch.keep_run if resumable else lambda run_id: None
+        tracker = open_tracker(name, params, sections, scratch.run_id, keep) if leads else NullTracker()
         try:
-            body(StageContext(name, params, tracker, scratch, stopping))
+            outcome = body(StageContext(name, params, tracker, scratch, stopping))
+            log(tracker, outcome or Outcome())
         except BaseException as error:
-            told = f"{type(error).__name__}: {error}"
-            tracker.close(told, killed=isinstance(error, KeyboardInterrupt | Terminated))
+            reason = f"{type(error).__name__}: {error}"
+            tracker.close(reason, killed=isinstance(error, KeyboardInterrupt | Terminated))
             if out_of_memory(error):
                 raise gpu_is_full(name, error) from error
             raise
         tracker.close()
         scratch.done()
+
+
+def log(tracker: NullTracker, outcome: Outcome) -> None:
+    """Log what a stage returned."""
+    tracker.metrics(outcome.metrics)
+    for step, metrics in outcome.metrics_at.items():
+        tracker.metrics(metrics, step)
+    tracker.headline(outcome.headline)
+    tracker.params(outcome.params)
+    tracker.tags(outcome.tags)
+    for path, folder in outcome.files:
+        tracker.file(path, folder)
+    if tracker.run_id is not None:
+        for name, picture, step in outcome.pictures:
+            tracker.picture(name, picture, step)
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -239,25 +250,25 @@ def gpu_is_full(name: str, error: BaseException) -> InputError:
 
 def exit_code(work: Callable[[], int | None]) -> int:
     """Do the work; wrong input is one line on stderr and 2, a signal 130 or 143, any other error 1."""
-    tell = torchrun.tell
+    report = torchrun.report
     try:
         return work() or 0
     except InputError as error:
-        return tell(2, f"wssis: {error}")
+        return report(2, f"wssis: {error}")
     except KeyboardInterrupt as how:
-        return tell(130, f"wssis: interrupted{f': {how}' if str(how) else ''}")
+        return report(130, f"wssis: interrupted{f': {how}' if str(how) else ''}")
     except Terminated as how:
-        return tell(143, f"wssis: terminated{f': {how}' if str(how) else ''}")
+        return report(143, f"wssis: terminated{f': {how}' if str(how) else ''}")
     except BrokenPipeError:  # whoever read the output, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
         place = error.filename or "the disk"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return tell(2, f"wssis: {place}: no space left. Free some and run again")
+            return report(2, f"wssis: {place}: no space left. Free some and run again")
         if error.errno in NOT_OURS:
             remedy = "Check that it is there, who may write to it, and the limits of this process"
-            return tell(2, f"wssis: {place}: cannot be used ({error.strerror}). {remedy}")
-        return tell(1, traceback.format_exc().rstrip())
+            return report(2, f"wssis: {place}: cannot be used ({error.strerror}). {remedy}")
+        return report(1, traceback.format_exc().rstrip())
     except Exception:
-        return tell(1, traceback.format_exc().rstrip())
+        return report(1, traceback.format_exc().rstrip())

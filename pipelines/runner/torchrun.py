@@ -1,7 +1,7 @@
-"""Several processes at one training: started by torch's elastic agent (torchrun), watched, begun again.
+"""Several processes at one stage, started and restarted by torch's elastic agent (torchrun).
 
-A stage whose params ask for several becomes their parent, with no lock, run or network of its own. The
-first of them leads: what one process does alone is its part (`StageContext.lead`).
+A stage whose params ask for several processes becomes their parent, without a lock, run or network of its
+own. On several nodes a person starts torchrun on each: see docs/scale.md.
 """
 
 from __future__ import annotations
@@ -21,78 +21,87 @@ from pipelines import paths
 from wssis.errors import InputError
 from wssis.files import write_json
 
-TOLD = "WSSIS_TOLD"  # environment: the folder where each process says how it ended
+REPORTS = "WSSIS_REPORTS"  # environment: the folder where each process reports how it ended
 RESTARTS = 3
-STEP_S = 300  # that a process has to end its step and save, before the agent kills it
+STEP_S = 300  # for a process to finish its step and save before the agent kills it
 
 
 def started() -> bool:
-    """Whether this process is one of several that torchrun started."""
+    """Whether torchrun started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def tell(code: int, text: str) -> int:
-    """Say how the process ends, on stderr, or to the parent of several; returns the code."""
-    folder = os.environ.get(TOLD)
+def restarts() -> int:
+    """How often the agent has restarted the processes."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+
+
+def refused() -> bool:
+    """Whether invalid input ended an earlier attempt: restarting does not help."""
+    return any(report["code"] == 2 for report in reports(os.environ.get(REPORTS)))
+
+
+def report(code: int, text: str) -> int:
+    """Report how the process ends, on stderr, or to the parent of several; returns the code."""
+    folder = os.environ.get(REPORTS)
     if folder is None:
         print(text, file=sys.stderr)
     else:
-        said = {"code": code, "text": text, "time": time.time()}
-        write_json(Path(folder) / f"{os.environ['RANK']}.json", said)
+        write_json(
+            Path(folder) / f"{os.environ['RANK']}.json",
+            {"code": code, "text": text, "time": time.time(), "attempt": restarts()},
+        )
     return code
 
 
-def launch(count: int) -> int:
-    """Run this command by `count` processes; returns the exit code of them all.
+def reports(folder: str | None) -> list[dict[str, Any]]:
+    """Reports of the last attempt that left any."""
+    found = [json.loads(path.read_text()) for path in sorted(Path(folder).glob("*.json"))] if folder else []
+    last = max((one["attempt"] for one in found), default=0)
+    return [one for one in found if one["attempt"] == last]
 
-    A process that is killed or fails ends the others. All begin again, from the last state, at most
-    `RESTARTS` times; not if the same fault comes again, nor after wrong input or a signal to the parent.
+
+def launch(count: int) -> int:
+    """Run this command in `count` processes; returns the exit code of them all.
+
+    If one is killed or fails, the agent ends the others and restarts all, at most `RESTARTS` times; they
+    continue from what is saved. Invalid input and signals to the parent end them for good.
 
     Raises:
         InputError: there are fewer GPUs than that.
     """
     check_gpus(count)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
-    before = ""
-    for left in reversed(range(RESTARTS + 1)):
-        with TemporaryDirectory(prefix="wssis-") as folder:
-            os.environ[TOLD] = folder
-            codes, asked = run_agent(count, folder)
-            said = [json.loads(path.read_text()) for path in sorted(Path(folder).glob("*.json"))]
-        del os.environ[TOLD]
-        killed = {number: -code for number, code in codes.items() if code < 0 and -code != signal.SIGTERM}
-        if not codes and not asked:
-            return 0
-        if asked or any(one["code"] == 2 for one in said):
-            return ended(said, asked)
-        if killed:  # those that are left behind fail, or are asked to stop, because of it
-            number, how = next(iter(killed.items()))
-            why = f"process {number} was ended by {signal.Signals(how).name}"
-        else:
-            faults = sorted((one for one in said if one["code"] == 1), key=lambda one: one["time"])
-            why = f"a process failed ({faults[0]['text'].splitlines()[-1]})" if faults else before
-            if why == before or not left:
-                return ended(said)
-            before = why
-        what = "all begin again from the last state" if left else "this was the last attempt"
-        print(f"{why}; {what}", file=sys.stderr)
-    return 1
+    # Otherwise a restart waits for the crashed rank's store forever (torch 2.14).
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+    with TemporaryDirectory(prefix="wssis-") as folder:
+        os.environ[REPORTS] = folder
+        try:
+            codes, stopped_by = run_agent(count, folder)
+        finally:
+            del os.environ[REPORTS]
+        return ended(reports(folder), codes, stopped_by) if codes or stopped_by else 0
 
 
-def ended(said: list[dict[str, Any]], asked: int = 0) -> int:
-    """The exit code of all; one says why.
+def ended(found: list[dict[str, Any]], codes: dict[int, int], stopped_by: int = 0) -> int:
+    """The exit code of all processes; prints the reason.
 
-    Wrong input comes first. If a signal `asked` the parent to stop, those that saved say so; otherwise a
-    fault is the cause, and the others were asked to stop because of it.
+    Invalid input comes first. If a signal stopped the parent, the processes that saved say so; otherwise an
+    error is the cause, and the other processes were ended because of it.
     """
-    none: dict[str, Any] = {"code": 1, "text": "a process ended without a word", "time": 0.0}
-    if asked:
-        what, code = ("interrupted", 130) if asked == signal.SIGINT else ("terminated", 143)
+    killed = {number: -code for number, code in codes.items() if code < 0 and -code != signal.SIGTERM}
+    text = "a worker exited without an error message"
+    if killed:
+        number, how = next(iter(killed.items()))
+        text = f"worker {number} was ended by {signal.Signals(how).name}"
+    none: dict[str, Any] = {"code": 1, "text": f"wssis: {text}", "time": 0.0}
+    if stopped_by:
+        what, code = ("interrupted", 130) if stopped_by == signal.SIGINT else ("terminated", 143)
         none = {"code": code, "text": f"wssis: {what}", "time": 0.0}
-    order = (2, 143, 130) if asked else (2, 1, 143, 130)
-    # Of alike ones the first is the cause; whoever waited for that process then fails as well.
-    found = [one for one in said if one["code"] in order]
-    first = min(found, key=lambda one: (order.index(one["code"]), one["time"]), default=none)
+    order = (2, 143, 130) if stopped_by else (2,) if killed else (2, 1, 143, 130)
+    # Of several the first is the cause: the others failed while they waited for that process.
+    causes = [one for one in found if one["code"] in order]
+    first = min(causes, key=lambda one: (order.index(one["code"]), one["time"]), default=none)
     print(first["text"], file=sys.stderr)
     return int(first["code"])
 
@@ -113,14 +122,14 @@ def check_gpus(count: int) -> None:
 def run_agent(count: int, folder: str) -> tuple[dict[int, int], int]:
     """Run this very command in `count` processes; the agent's files go to `folder`.
 
-    Returns the exit codes of those that failed, by number, and the signal that asked all to stop, or 0.
+    Returns the exit codes of those that failed, by rank, and the signal that stopped all, or 0.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.disable(logging.CRITICAL)  # of the agent, which tells what `launch` tells in a line
+    logging.disable(logging.CRITICAL)  # of the agent; `launch` prints one line
     os.chdir(paths.dvc_workspace())  # where the command began: a cell of `wssis compare` is elsewhere by now
     config = LaunchConfig(
         min_nodes=1,
@@ -130,7 +139,7 @@ def run_agent(count: int, folder: str) -> tuple[dict[int, int], int]:
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         local_addr="localhost",
-        max_restarts=0,
+        max_restarts=RESTARTS,
         logs_specs=DefaultLogsSpecs(log_dir=folder),
         shutdown_timeout=STEP_S,
     )

@@ -9,7 +9,7 @@ import torch
 from pipelines import paths
 from pipelines.report.gallery import all_labels, choose, gallery
 from pipelines.report.pictures import save_picture, save_scatter, stack
-from pipelines.runner.run_stage import StageContext, run
+from pipelines.runner.run_stage import Outcome, StageContext, run
 from pipelines.runner.training_log import write_csv
 from wssis.data.images import read_image
 from wssis.data.records import CocoData
@@ -35,7 +35,7 @@ class Row:
     refined_iou: float
 
 
-def audit(stage: StageContext) -> None:
+def audit(stage: StageContext) -> Outcome:
     """Count labels; measure rough and refined masks of all points, the ignored ones included."""
     labels = stage.load(paths.LABELS)
     masks = labels.num_objects
@@ -60,7 +60,6 @@ def audit(stage: StageContext) -> None:
             f"its rank correlation with quality {metrics['quality_rank_correlation']:.2f}"
         )
     write_json(paths.METRICS_PSEUDO, metrics, indent=2)
-    stage.tracker.headline({f"pseudo/{name}": value for name, value in metrics.items()})
     write_csv(paths.PLOT_PSEUDO, [vars(row) for row in rows] or [vars(Row(0, 0, "", 0, 0.0, 0.0, 0.0, 0.0))])
     save_scatter(
         [row.confidence for row in rows],
@@ -73,8 +72,11 @@ def audit(stage: StageContext) -> None:
     every = all_labels(guessed, {row.id: (row.rough_iou, row.refined_iou) for row in rows})
     panels = {"rough": rough, "refined": refined, "truth": truth}
     write_json(paths.GALLERY, gallery(choose(every), panels, len(every)))
-    for picture in (paths.PICTURE_CONFIDENCE, paths.PICTURE_WORST_LABELS):
-        stage.tracker.file(picture, "pictures")
+    pictures = (paths.PICTURE_CONFIDENCE, paths.PICTURE_WORST_LABELS)
+    return Outcome(
+        headline={f"pseudo/{name}": value for name, value in metrics.items()},
+        files=[(picture, "pictures") for picture in pictures],
+    )
 
 
 def without_drawn(labels: CocoData) -> CocoData:

@@ -6,17 +6,17 @@ It also chooses the score threshold for showing the instances of strong_only and
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor
 
 from pipelines import paths
 from pipelines.decode_file import write_decode
-from pipelines.inference.label_dataset import predict_left, results_of
+from pipelines.inference.label_dataset import predict_groups, results_of
 from pipelines.inference.load_models import Saved, load_solov2
 from pipelines.report.pictures import save_picture, stack
 from pipelines.runner.result_journal import Journal
-from pipelines.runner.run_stage import StageContext, run
+from pipelines.runner.run_stage import Outcome, StageContext, run
 from pipelines.runner.training_log import write_csv
 from wssis.data.images import read_image
 from wssis.data.records import CocoData, ImageRecord
@@ -38,7 +38,7 @@ SCORED = ("strong_only", "student")  # the models that people predict with: thes
 LINED_UP = 4  # images
 
 
-def evaluate(stage: StageContext) -> None:
+def evaluate(stage: StageContext) -> Outcome:
     """Write the metrics of each model, their summary, and pictures of predictions beside the truth."""
     settings = stage.params.evaluate
     val, holdout = stage.load(paths.PREPARED_VAL), stage.load(paths.HOLDOUT)
@@ -47,12 +47,12 @@ def evaluate(stage: StageContext) -> None:
         saved = load_solov2(folder, stage.device)
         predictor = Predictor(saved.model, saved.resize, settings.decode, settings.batch_size)
         journal = stage.journal(name)
-        predict_left(predictor, val, name, journal)
+        predict_groups(predictor, val, name, journal)
         networks.append((name, saved, journal))
         if name in SCORED:
             held[name] = stage.journal(f"{name}_holdout")
-            predict_left(predictor, holdout, f"{name}, held-out images", held[name])
-    stage.whole()
+            predict_groups(predictor, holdout, f"{name}, held-out images", held[name])
+    stage.exit_unless_rank_zero()
     most = settings.decode.max_detections
     shown_from = choose_scores(settings.decode, holdout, held)
     classes: list[dict[str, float | int | str]] = [
@@ -64,7 +64,6 @@ def evaluate(stage: StageContext) -> None:
         for row in classes:
             row[name] = by_class[str(row["class"])]["AP"]
         write_json(out, scores[name], indent=2)
-        stage.tracker.metrics({f"{name}/{key}": value for key, value in scores[name].items()})
         stage.say(f"{name}: AP {scores[name]['AP']:.3f}, AP50 {scores[name]['AP50']:.3f}")
     totals = json.loads(paths.LEDGER.read_text())["totals"]
     summary = {
@@ -78,15 +77,16 @@ def evaluate(stage: StageContext) -> None:
     on_val = {name: journal for name, _, journal in networks}
     detections = shown_metrics(stage, val, on_val, shown_from, most)
     write_json(paths.METRICS_DETECTIONS, detections, indent=2)
-    stage.tracker.metrics(detections)
     write_csv(paths.PLOT_CLASSES, classes)
-    stage.tracker.headline({**summary, "teacher_AP": scores["teacher"]["AP"]})
     predictor.score = shown_from.get("student", 0.0)
     draw_predictions(predictor, val, settings.pictures)
-    stage.tracker.file(paths.PICTURE_PREDICTIONS, "pictures")
-    if stage.tracker.run_id is not None:
-        earlier = [(name, load_solov2(folder, stage.device)) for name, folder in EARLIER]
-        line_up(stage, val, [*earlier, *((name, saved) for name, saved, _ in networks)], shown_from)
+    found = {f"{name}/{key}": value for name in scores for key, value in scores[name].items()}
+    return Outcome(
+        metrics=found | detections,
+        headline={**summary, "teacher_AP": scores["teacher"]["AP"]},
+        files=[(paths.PICTURE_PREDICTIONS, "pictures")],
+        pictures=line_up(stage, val, [(name, saved) for name, saved, _ in networks], shown_from),
+    )
 
 
 def choose_scores(decode: DecodeSettings, holdout: CocoData, held: Mapping[str, Journal]) -> dict[str, float]:
@@ -123,8 +123,9 @@ def shown_metrics(
 
 def line_up(
     stage: StageContext, val: CocoData, networks: Sequence[tuple[str, Saved]], shown_from: Mapping[str, float]
-) -> None:
-    """Keep the networks' predictions on the same few images, by step, for the UI to line up.
+) -> Iterator[tuple[str, Tensor, int]]:
+    """Predictions of the networks and of earlier teachers on the same few images, by step, for the UI to
+    line up.
 
     Each network has its own score threshold; the teachers, which have none, use strong-only's.
     """
@@ -132,13 +133,13 @@ def line_up(
     pictures = [read_image(val.image_dir, record.file_name, record.size) for record in records]
     for record, picture in zip(records, pictures, strict=True):
         truth = draw_instances(picture, record.instances(), val.class_names)
-        stage.tracker.picture(f"val {record.id}/truth", truth)
-    for name, saved in networks:
+        yield f"val {record.id}/truth", truth, 0
+    earlier = [(name, load_solov2(folder, stage.device)) for name, folder in EARLIER]
+    for name, saved in (*earlier, *networks):
         score = shown_from.get(name, shown_from.get("strong_only", 0.0))
         predictor = Predictor(saved.model, saved.resize, stage.params.evaluate.decode, 1, score)
         for record, picture in zip(records, pictures, strict=True):
-            drawn = draw_found(predictor, picture, val)
-            stage.tracker.picture(f"val {record.id}/{name}", drawn, saved.step)
+            yield f"val {record.id}/{name}", draw_found(predictor, picture, val), saved.step
 
 
 def objects_of(data: CocoData) -> dict[str, int]:
@@ -171,4 +172,4 @@ def draw_found(predictor: Predictor, picture: Tensor, val: CocoData) -> Tensor:
 
 
 if __name__ == "__main__":
-    sys.exit(run("evaluate", evaluate, ("evaluate",), arguments=sys.argv[1:]))
+    sys.exit(run("evaluate", evaluate, ("evaluate",), distributed=True))

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipelines import paths
 from pipelines.config.schema import Folder
 from pipelines.console.progress import Meter
-from pipelines.runner.run_stage import StageContext, run
+from pipelines.runner.run_stage import Outcome, StageContext, run
 from wssis.data import synthetic
 from wssis.data.coco import load_coco, save_coco
 from wssis.data.images import check_image, image_digest
@@ -18,7 +18,7 @@ from wssis.errors import InputError
 from wssis.files import write_json, write_text
 
 
-def prepare(stage: StageContext) -> None:
+def prepare(stage: StageContext) -> Outcome:
     """Write train and val annotations, and the images of `shapes`."""
     data = stage.params.data
     if data.source == "shapes":
@@ -48,11 +48,13 @@ def prepare(stage: StageContext) -> None:
             write_text(images / "where.txt", f"The images are not copied. They are in {folder.images}\n")
     # Counts only: the ledger prices them in `split`, which must not see val itself.
     write_json(paths.PREPARED_VAL_LABELS, {"labels": count_labels(val, "val")})
+    counts: dict[str, float] = {}
     for name, coco in (("train", train), ("val", val)):
         stage.say(
             f"{name}: {len(coco.images)} images, {coco.num_objects} objects, {coco.num_classes} classes"
         )
-        stage.tracker.metrics({f"{name}/images": len(coco.images), f"{name}/objects": coco.num_objects})
+        counts |= {f"{name}/images": len(coco.images), f"{name}/objects": coco.num_objects}
+    return Outcome(metrics=counts)
 
 
 def read_folder(folder: Folder, name: str) -> CocoData:

@@ -6,8 +6,6 @@ from dataclasses import asdict
 from pipelines import paths
 from pipelines.config.params import refiner_in_force
 from pipelines.runner.run_stage import StageContext, run, with_objects
-from pipelines.runner.scratch import resumable
-from pipelines.runner.training_log import TrainingLog
 from wssis.checkpoint import save_model
 from wssis.training.refiner import train_refiner
 
@@ -18,7 +16,7 @@ def refiner(stage: StageContext) -> None:
     strong = with_objects(stage.load(paths.STRONG), paths.STRONG)
     roughs = [stage.load(paths.ROUGH_EARLY), stage.load(paths.ROUGH_LATE)]
     steps = settings.train.iterations
-    with resumable(stage) as resume, TrainingLog(stage.name, steps, stage.tracker, resume) as log:
+    with stage.training(steps) as (log, resume):
         model = train_refiner(
             strong,
             roughs,
@@ -32,7 +30,7 @@ def refiner(stage: StageContext) -> None:
             settings.augment,
             resume=resume,
         )
-    stage.lead()
+    stage.exit_unless_rank_zero()
     log.write(paths.PLOT_REFINER)
     save_model(
         paths.REFINER,
@@ -45,4 +43,4 @@ def refiner(stage: StageContext) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run("refiner", refiner, ("seed", "refiner", "tune_refiner"), together=True))
+    sys.exit(run("refiner", refiner, ("seed", "refiner", "tune_refiner"), distributed=True))

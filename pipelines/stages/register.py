@@ -11,20 +11,20 @@ from pipelines.config.params import rules_in_force
 from pipelines.provenance import dvc_inputs
 from pipelines.registry import lineage
 from pipelines.registry import register as registry
-from pipelines.runner.run_stage import StageContext, run
+from pipelines.runner.run_stage import Outcome, StageContext, run
 from pipelines.tracking.store import open_store
 from wssis.files import write_json
 
 
-def register(stage: StageContext) -> None:
+def register(stage: StageContext) -> Outcome | None:
     """Write models/registered.json: the versions; empty in a queued experiment, which registers nothing."""
-    if paths.in_queued_experiment() or stage.tracker.run_id is None:
+    if paths.in_queued_experiment() or stage.run_id is None:
         write_json(paths.REGISTERED, {})
         stage.say(
             "nothing is registered from a queued experiment; `dvc exp apply` it and run "
             "`dvc repro --single-item --force register`"
         )
-        return
+        return None
     params = stage.params
     rules = rules_in_force(params)
     summary = json.loads(paths.METRICS_SUMMARY.read_text())
@@ -37,16 +37,16 @@ def register(stage: StageContext) -> None:
         lineage.collect(stage.name, files)
         tags |= lineage.runs(open_store(), params, files)
         # A labeler is the same whatever a student learnt from its labels.
-        labeler = registry.Source(stage.tracker.run_id, labels, tags, files)
+        labeler = registry.Source(stage.run_id, labels, tags, files)
         student = replace(labeler, measured=summary | labels)
         versions = {
             registry.STUDENT: registry.register_student(paths.STUDENT, params.evaluate.decode, student),
             registry.LABELER: registry.register_labeler(paths.TEACHER, paths.REFINER, rules, labeler),
         }
     write_json(paths.REGISTERED, versions, indent=2)
-    stage.tracker.tags({f"registered/{name}": number for name, number in versions.items()})
     for name, number in versions.items():
         stage.say(f"models:/{name}@{registry.ALIAS} is version {number}")
+    return Outcome(tags={f"registered/{name}": number for name, number in versions.items()})
 
 
 if __name__ == "__main__":

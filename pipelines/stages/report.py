@@ -8,7 +8,7 @@ from pipelines import paths
 from pipelines.inference.load_models import load_predictor
 from pipelines.report.page import Files, write_report
 from pipelines.report.pictures import save_picture
-from pipelines.runner.run_stage import StageContext, run
+from pipelines.runner.run_stage import Outcome, StageContext, run
 from wssis.data.images import read_image
 from wssis.files import write_text
 from wssis.visualize import draw_instances, side_by_side
@@ -43,12 +43,9 @@ FILES = Files(
 )
 
 
-def report(stage: StageContext) -> None:
+def report(stage: StageContext) -> Outcome:
     """Write report/: index.html, summary.md, example.png."""
     metrics = {name: json.loads(path.read_text()) for name, path in FILES.metrics.items()}
-    # Once more, since stages that DVC skipped have no run under this parent.
-    pseudo = {f"pseudo/{name}": value for name, value in metrics["pseudo"].items()}
-    stage.tracker.headline(metrics["summary"] | {"teacher_AP": metrics["teacher"]["AP"]} | pseudo)
     detections = json.loads(FILES.detections.read_text())
     tables = [model_table(metrics), label_table(metrics)]
     if detections:
@@ -56,8 +53,13 @@ def report(stage: StageContext) -> None:
     draw_example(stage, paths.REPORT_EXAMPLE)
     write_text(paths.REPORT_SUMMARY, "\n\n".join(as_markdown(table) for table in tables) + "\n")
     write_report(FILES, paths.REPORT_HTML)
-    stage.tracker.file(paths.REPORT, "report")
     stage.say(f"{paths.REPORT_HTML} and {paths.REPORT_SUMMARY}")
+    # Logged again, because stages that DVC skipped have no run under this parent.
+    pseudo = {f"pseudo/{name}": value for name, value in metrics["pseudo"].items()}
+    return Outcome(
+        headline=metrics["summary"] | {"teacher_AP": metrics["teacher"]["AP"]} | pseudo,
+        files=[(paths.REPORT, "report")],
+    )
 
 
 def model_table(metrics: dict[str, dict[str, float]]) -> list[Row]:

@@ -4,7 +4,7 @@ import sys
 from dataclasses import replace
 
 from pipelines import paths
-from pipelines.inference.label_dataset import Labelled, label_left, rough_record
+from pipelines.inference.label_dataset import Labeled, label_images, rough_record
 from pipelines.inference.load_models import load_solov2
 from pipelines.runner.run_stage import StageContext, run
 from wssis.data.coco import save_coco
@@ -19,12 +19,12 @@ def rough(stage: StageContext) -> None:
         saved = load_solov2(folder, stage.device)
         labeler = Labeler(saved.model, None, saved.resize, flips=saved.views)
         journal = stage.journal(folder.name)
-        label_left(labeler, strong, folder.name, rough_record, journal)
+        label_images(labeler, strong, folder.name, rough_record, journal)
         made.append((journal, out))
-    stage.whole()
+    stage.exit_unless_rank_zero()
     for journal, out in made:
-        save_coco(replace(strong, path=None), out, Labelled(strong, journal))
+        save_coco(replace(strong, path=None), out, Labeled(strong, journal))
 
 
 if __name__ == "__main__":
-    sys.exit(run("rough", rough, (), arguments=sys.argv[1:]))
+    sys.exit(run("rough", rough, (), distributed=True))

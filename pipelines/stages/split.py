@@ -4,14 +4,14 @@ import json
 import sys
 
 from pipelines import paths
-from pipelines.runner.run_stage import StageContext, run
+from pipelines.runner.run_stage import Outcome, StageContext, run
 from wssis.data.coco import save_coco
 from wssis.data.points import read_points
 from wssis.data.split import split as draw_split
 from wssis.files import write_json
 
 
-def split(stage: StageContext) -> None:
+def split(stage: StageContext) -> Outcome:
     """Write strong, held-out and weak images, the ledger, and, apart, the truth of the weak ones."""
     params = stage.params
     data = stage.load(paths.PREPARED_TRAIN)
@@ -37,7 +37,6 @@ def split(stage: StageContext) -> None:
         save_coco(part, out)
     write_json(paths.LEDGER, parts.ledger)
     totals = parts.ledger["totals"]
-    stage.tracker.headline({name: totals[name] for name in ("label_hours", "full_label_hours")})
     stage.say(
         f"{len(parts.strong.images)} strong, {len(parts.holdout.images)} held out, "
         f"{len(parts.points.images)} weak images; {totals['label_hours']:.2f} h of labelling "
@@ -54,6 +53,7 @@ def split(stage: StageContext) -> None:
     if missing:
         names = ", ".join(data.class_names[label] for label in sorted(missing))
         stage.say(f"no strong image shows: {names}; their points cannot become good masks")
+    return Outcome(headline={name: totals[name] for name in ("label_hours", "full_label_hours")})
 
 
 if __name__ == "__main__":

@@ -9,9 +9,7 @@ from typing import Any
 from torch import nn
 
 from pipelines import paths
-from pipelines.runner.run_stage import StageContext, run
-from pipelines.runner.scratch import resumable
-from pipelines.runner.training_log import TrainingLog
+from pipelines.runner.run_stage import Body, Outcome, StageContext, run
 from wssis.checkpoint import load_model, save_model
 from wssis.data.records import CocoData
 from wssis.evaluation.coco_ap import IMAGES, results_ap, to_coco_results
@@ -24,12 +22,13 @@ from wssis.training.trainer import TrainResult
 COMMON = ("seed", "model", "resize", "augment")
 
 
-def teacher(stage: StageContext) -> None:
+def teacher(stage: StageContext) -> Outcome:
     """Train on the strong images; keep two earlier snapshots for the refiner's training."""
     settings = stage.params.teacher
     strong = stage.load(paths.STRONG)
     levels = stage.params.teacher_model
     result = train(stage, levels, [strong], settings.train, paths.PLOT_TEACHER, settings.snapshots)
+    scores: dict[int, dict[str, float]] = {}
     early, late = (result.snapshots[share] for share in settings.snapshots)
     for share, model, folder in (
         (settings.snapshots[0], early, paths.TEACHER_EARLY),
@@ -38,7 +37,8 @@ def teacher(stage: StageContext) -> None:
     ):
         step = round(share * settings.train.iterations)
         save(stage, model, strong, folder, step)
-        validate(stage, model, step)
+        scores[step] = validate(stage, model, step)
+    return Outcome(metrics_at=scores)
 
 
 def student(
@@ -99,7 +99,7 @@ def train(
         rest = f"; {len(unfitting)} do not fit and are initialized anew: {shown}" if unfitting else ""
         stage.say(f"starts from the weights of {paths.TEACHER}{rest}")
 
-    with resumable(stage) as resume, TrainingLog(stage.name, steps, stage.tracker, resume) as log:
+    with stage.training(steps) as (log, resume):
         result = train_solov2(
             sources,
             model,
@@ -116,7 +116,7 @@ def train(
             device=stage.device,
             resume=resume,
         )
-    stage.lead()
+    stage.exit_unless_rank_zero()
     log.write(plot)
     return result
 
@@ -142,15 +142,15 @@ def save(stage: StageContext, model: nn.Module, strong: CocoData, folder: Path, 
     )
 
 
-def validate(stage: StageContext, model: nn.Module, step: int) -> None:
-    """Note a network's AP on the held-out strong images."""
+def validate(stage: StageContext, model: nn.Module, step: int) -> dict[str, float]:
+    """A network's AP on the held-out strong images, as metrics."""
     assert isinstance(model, SOLOv2)
     holdout = stage.load(paths.HOLDOUT)
     decode = stage.params.evaluate.decode  # no file that this stage writes depends on it
     predictor = Predictor(model, stage.params.resize, decode)
     scores = results_ap(holdout, predicted(predictor, holdout), decode.max_detections)
-    stage.tracker.metrics({f"holdout/{name}": value for name, value in scores.items()}, step)
     stage.say(f"step {step}: AP on {len(holdout.images)} held-out images {scores['AP']:.3f}")
+    return {f"holdout/{name}": value for name, value in scores.items()}
 
 
 def predicted(predictor: Predictor, data: CocoData) -> Iterator[dict[str, Any]]:
@@ -165,7 +165,7 @@ def predicted(predictor: Predictor, data: CocoData) -> Iterator[dict[str, Any]]:
             yield from to_coco_results(found, number, data.categories)
 
 
-WORK = {
+WORK: dict[str, tuple[Body, tuple[str, ...]]] = {
     "teacher": (teacher, (*COMMON, "teacher")),
     "student": (student, (*COMMON, "student")),
     "strong_only": (strong_only, (*COMMON, "student")),
@@ -173,7 +173,7 @@ WORK = {
 
 if __name__ == "__main__":
     name = next(iter(sys.argv[1:]), "")
-    if name not in WORK or (len(sys.argv) > 2 and not sys.argv[2].startswith("--shard")):
+    if name not in WORK:
         print(f"usage: python -m pipelines.stages.train {'|'.join(WORK)}", file=sys.stderr)
         sys.exit(2)
-    sys.exit(run(name, *WORK[name], together=True))
+    sys.exit(run(name, *WORK[name], distributed=True))

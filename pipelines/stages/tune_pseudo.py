@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pipelines import paths
 from pipelines.config.params import write_yaml
 from pipelines.provenance import dep_digests
-from pipelines.runner.run_stage import StageContext, run
+from pipelines.runner.run_stage import Outcome, StageContext, run
 from pipelines.runner.training_log import write_csv
 from wssis.settings import PseudoRules
 
@@ -40,7 +40,7 @@ def search(stage: StageContext) -> Search:
     return objective(stage).search(stage.params.tune_pseudo.n_trials, dep_digests("tune_pseudo"))
 
 
-def best_rules(stage: StageContext) -> PseudoRules:
+def best_rules(stage: StageContext) -> tuple[PseudoRules, Outcome]:
     """The best rules of a search if they beat those in params by more than chance; else those in params."""
     from pipelines.inference.label_dataset import beats_chance
     from pipelines.search.log import run_search
@@ -56,25 +56,26 @@ def best_rules(stage: StageContext) -> PseudoRules:
     kept = beats_chance([ours - theirs for ours, theirs in pairs])
     value = best.value or 0.0
     gain = value - default_value(study)
-    stage.tracker.metrics({"tune/gain": gain, "tune/kept": float(kept)})
     outcome = "kept" if kept else "within chance: the rules in params stay"
     stage.say(f"label utility {value:.4f}, {gain:+.4f} to the rules in params; {outcome}")
-    return better if kept else rules
+    chosen = better if kept else rules
+    return chosen, Outcome(metrics={"tune/gain": gain, "tune/kept": float(kept)})
 
 
-def tune_pseudo(stage: StageContext) -> None:
+def tune_pseudo(stage: StageContext) -> Outcome:
     """Write the rules in force with `use_tuned`."""
     if stage.params.tune_pseudo.n_trials:
-        rules = best_rules(stage)
+        rules, logged = best_rules(stage)
     else:
-        rules = stage.params.pseudo
+        rules, logged = stage.params.pseudo, Outcome()
         write_csv(paths.PLOT_TUNE_PSEUDO, [{"trial": 0, "value": 0.0, "best": 0.0, "pruned": 0}])
     write_yaml(
         paths.TUNED_PSEUDO,
         {"pseudo": asdict(rules)},
         "Written by the stage tune_pseudo; in force with tune_pseudo.use_tuned.",
     )
+    return logged
 
 
 if __name__ == "__main__":
-    sys.exit(run("tune_pseudo", tune_pseudo, ("seed", "pseudo", "tune_pseudo"), goes_on=False))
+    sys.exit(run("tune_pseudo", tune_pseudo, ("seed", "pseudo", "tune_pseudo"), resumable=False))

@@ -9,7 +9,7 @@ from pipelines import paths
 from pipelines.config.params import write_yaml
 from pipelines.config.schema import Refiner
 from pipelines.provenance import dep_digests
-from pipelines.runner.run_stage import StageContext, run, with_objects
+from pipelines.runner.run_stage import Outcome, StageContext, run, with_objects
 from pipelines.runner.training_log import write_csv
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def search(stage: StageContext) -> Search:
     return objective(stage).search(stage.params.tune_refiner.n_trials, dep_digests("tune_refiner"))
 
 
-def best_settings(stage: StageContext) -> Refiner:
+def best_settings(stage: StageContext) -> tuple[Refiner, Outcome]:
     """The best settings of a search if they beat the defaults with other seeds, too; else the defaults."""
     from pipelines.search.log import run_search
     from pipelines.search.refiner_objective import OTHER_SEEDS, with_values
@@ -51,25 +51,26 @@ def best_settings(stage: StageContext) -> Refiner:
     best = best_trial(study)
     values = rounded(best.params)
     kept, gain = judge_once(study, best, lambda: trained.beats_defaults(values))
-    stage.tracker.metrics({"tune/gain": gain, "tune/kept": float(kept)})
     outcome = "kept" if kept else "within chance: the settings in params stay"
     stage.say(f"IoU {best.value:.4f}; {gain:+.4f} to the defaults with {OTHER_SEEDS} other seeds; {outcome}")
-    return with_values(stage.params.refiner, values) if kept else stage.params.refiner
+    chosen = with_values(stage.params.refiner, values) if kept else stage.params.refiner
+    return chosen, Outcome(metrics={"tune/gain": gain, "tune/kept": float(kept)})
 
 
-def tune_refiner(stage: StageContext) -> None:
+def tune_refiner(stage: StageContext) -> Outcome:
     """Write the settings in force with `use_tuned`."""
     if stage.params.tune_refiner.n_trials:
-        section = best_settings(stage)
+        section, logged = best_settings(stage)
     else:
-        section = stage.params.refiner
+        section, logged = stage.params.refiner, Outcome()
         write_csv(paths.PLOT_TUNE_REFINER, [{"trial": 0, "value": 0.0, "best": 0.0, "pruned": 0}])
     write_yaml(
         paths.TUNED_REFINER,
         {"refiner": section.model_dump(mode="json")},
         "Written by the stage tune_refiner; in force with tune_refiner.use_tuned.",
     )
+    return logged
 
 
 if __name__ == "__main__":
-    sys.exit(run("tune_refiner", tune_refiner, ("seed", "refiner", "tune_refiner"), goes_on=False))
+    sys.exit(run("tune_refiner", tune_refiner, ("seed", "refiner", "tune_refiner"), resumable=False))

@@ -24,7 +24,7 @@ def test_it_runs_and_writes_what_it_found(tmp_path: Path) -> None:
     done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(out.read_text())
-    assert [part["part"] for part in found["parts"]] == ["label", "merge", "rough", "evaluate"]
+    assert [part["part"] for part in found["parts"]] == ["pseudo", "rough", "evaluate"]
     assert all(part["few"] > 2**26 and part["many"] > 2**26 for part in found["parts"])
     assert "| evaluate" in done.stdout
 

@@ -92,13 +92,20 @@ def _write(
 
 
 def _annotations(data: CocoData, path: Path, images: Iterable[ImageRecord]) -> Iterator[dict[str, Any]]:
+    """The annotations of all images as JSON."""
     for image in images:
-        boxes = iter(rle_api.bounding_boxes([item.rle for item in image.annotations if item.rle]))
         for item in image.annotations:
-            box = None if item.rle is None else next(boxes)
             if item.extra:
                 _check_extra(item, data.path or path)
-            yield _annotation(item, image.id, data.categories[item.label].id, box)
+        yield from annotation_records(data, image)
+
+
+def annotation_records(data: CocoData, image: ImageRecord) -> Iterator[dict[str, Any]]:
+    """An image's annotations as COCO annotations with the category ids of `data`."""
+    boxes = iter(rle_api.bounding_boxes([item.rle for item in image.annotations if item.rle]))
+    for item in image.annotations:
+        box = None if item.rle is None else next(boxes)
+        yield _annotation(item, image.id, data.categories[item.label].id, box)
 
 
 def _check_extra(item: Annotation, where: Path) -> None:

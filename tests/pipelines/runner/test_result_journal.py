@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from pipelines.inference.label_dataset import left, packed, rough_dataset, unpacked
+import torch
+
+from pipelines.inference.label_dataset import from_json, remaining_images, rough_dataset, to_json
 from pipelines.inference.load_models import load_solov2
 from pipelines.runner.result_journal import Journal
+from wssis.data import rle as rle_api
 from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 from wssis.pseudo_labels.labeler import Labeler
 
@@ -31,16 +34,18 @@ def test_a_torn_last_line_is_dropped(tmp_path: Path) -> None:
     assert Journal().done == {}
 
 
-def test_annotations_come_back_as_they_were(tmp_path: Path) -> None:
-    rle = {"size": [64, 80], "counts": "abc"}
+def test_annotations_are_coco_and_come_back_as_they_were(tmp_path: Path) -> None:
+    rle = rle_api.encode(torch.ones((1, 64, 80), dtype=torch.bool))[0]
     extra = {"confidence": 0.3333, "ignore": True, "big": 2**70}
     items = (Annotation(1, 0, rle, (0.1, 2.7), True, 1 / 3, extra, 4.5), Annotation(2, 1))
     record = replace(RECORD, annotations=items, corrected=True)
+    data = CocoData((Category(7, "a"), Category(9, "b")), (record, replace(record, id=5)), ".")
     journal = Journal(tmp_path / "a.jsonl")
-    journal.add(record.id, packed(record))
-    assert unpacked(replace(record, annotations=()), Journal(tmp_path / "a.jsonl").done[4]) == record
-    data = CocoData((Category(1, "a"),), (record, replace(record, id=5)), ".")
-    assert [image.id for image in left(data, journal).images] == [5]
+    journal.add(record.id, to_json(record, data))
+    first, second = Journal(tmp_path / "a.jsonl").done[4]
+    assert (first["category_id"], first["segmentation"]["size"], second["id"]) == (7, [64, 80], 2)
+    assert from_json(replace(record, annotations=()), [first, second], data) == record
+    assert [image.id for image in remaining_images(data, journal).images] == [5]
 
 
 def test_labelling_asks_only_for_images_that_are_not_done(tmp_path: Path, models: Path, images: Path) -> None:

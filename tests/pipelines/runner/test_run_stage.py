@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipelines import paths
-from pipelines.runner.run_stage import exit_code, run
+from pipelines.runner.run_stage import Outcome, exit_code, log, run
+from pipelines.tracking.tracker import NullTracker
 from wssis.errors import InputError
 
 
@@ -41,12 +43,41 @@ def test_a_full_disk_is_input_and_others_are_faults(capsys: pytest.CaptureFixtur
     assert exit_code(lambda: None) == 0
 
 
-def test_a_stage_of_one_piece_refuses_a_shard(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("old", ["argument", "variable"])
+def test_shards_of_before_get_one_line(
+    old: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["refiner", "--shard", "1/2"])
+    if old == "argument":
+        monkeypatch.setattr("sys.argv", ["refiner", "--shard", "1/2"])
+    else:
+        monkeypatch.setenv("WSSIS_SHARDS", "/nfs")
     assert run("refiner", lambda stage: pytest.fail("it works"), ()) == 2
-    assert "stage refiner: expected no --shard" in capsys.readouterr().err
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "stage refiner: --shard and WSSIS_SHARDS were removed. Set `launcher:" in line
+
+
+def test_what_a_stage_returns_is_logged() -> None:
+    logged: list[tuple[str, Any]] = []
+
+    class Recorder(NullTracker):
+        run_id = "r"
+
+        def metrics(self, values: Any, step: int = 0) -> None:
+            logged.append((f"metrics {step}", dict(values)))
+
+        def headline(self, values: Any) -> None:
+            logged.append(("headline", dict(values)))
+
+        def picture(self, key: str, picture: Any, step: int = 0) -> None:
+            logged.append((key, step))
+
+    outcome = Outcome({"a": 1}, {7: {"b": 2}}, {"AP": 0.5}, pictures=(one for one in [("p", None, 3)]))
+    log(Recorder(), outcome)
+    assert logged == [("metrics 0", {"a": 1}), ("metrics 7", {"b": 2}), ("headline", {"AP": 0.5}), ("p", 3)]
+    unused = iter([("p", None, 3)])
+    log(NullTracker(), Outcome(pictures=unused))
+    assert next(unused)  # nothing draws pictures that nobody keeps
 
 
 def test_a_queued_experiment_knows_its_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,9 +21,9 @@ from torch import nn
 from pipelines import paths
 from pipelines.config.params import load_params
 from pipelines.runner import scratch as resuming
+from pipelines.runner.resume_training import SHARE_VARIABLE
 from pipelines.runner.run_stage import StageContext, run
-from pipelines.runner.scratch import SHARE_VARIABLE, open_scratch, resumable
-from pipelines.runner.training_log import TrainingLog
+from pipelines.runner.scratch import open_scratch
 from pipelines.tracking import tracker
 from pipelines.tracking.store import open_store
 from wssis.errors import InputError
@@ -204,7 +204,7 @@ def training(stage: StageContext, at: int, do: Callable[[], None]) -> None:
     """Six steps of a tiny training; `do` is called at step `at`."""
     torch.manual_seed(0)
     settings = TrainSettings(iterations=6, warmup=0)
-    with resumable(stage) as resume, TrainingLog(stage.name, 6, stage.tracker, resume) as log:
+    with stage.training(6) as (log, resume):
 
         def on_step(progress: Progress) -> None:
             log.on_step(progress)
@@ -248,13 +248,13 @@ def test_asked_to_stop_it_saves_and_goes_on_with_its_run_and_curve(
     assert teacher(3, lambda: os.kill(os.getpid(), number)) == code
     assert signal.getsignal(number) is before
     lines = capsys.readouterr().err.splitlines()
-    assert lines == [f"wssis: {word}: step 3 is saved; `dvc repro` goes on from there"]
+    assert lines == [f"wssis: {word}: step 3 is saved; `dvc repro` continues from there"]
     client = open_store()
     experiments = [found.experiment_id for found in client.search_experiments()]
     stopped, _ = client.search_runs(experiments)
     assert stopped.info.status == "KILLED"
     assert teacher() == 0
-    assert "teacher: goes on after step 3" in capsys.readouterr().out
+    assert "teacher: continues after step 3" in capsys.readouterr().out
     again, _ = client.search_runs(experiments)
     assert (again.info.run_id, again.info.status) == (stopped.info.run_id, "FINISHED")
     history = client.get_metric_history(again.info.run_id, "train/loss")

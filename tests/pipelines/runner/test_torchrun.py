@@ -18,9 +18,9 @@ import pytest
 from pipelines.config.params import load_params
 from pipelines.provenance import content_digest
 from pipelines.runner import torchrun
+from pipelines.runner.resume_training import SHARE_VARIABLE
 from pipelines.runner.run_stage import StageContext
-from pipelines.runner.scratch import SHARE_VARIABLE
-from pipelines.runner.torchrun import TOLD, ended, tell
+from pipelines.runner.torchrun import REPORTS, ended, refused, report
 from pipelines.stages.prepare import prepare
 from pipelines.stages.split import split
 
@@ -104,17 +104,14 @@ def test_two_processes_a_crash_of_each_and_a_signal_come_to_the_same_outs(projec
     parent.terminate()
     said, errors = parent.communicate()
     assert parent.returncode == 143
-    *crashes, end = errors.splitlines()
-    assert crashes == [
-        f"process {number} was ended by SIGKILL; all begin again from the last state" for number in (0, 1)
-    ]
-    assert re.fullmatch(r"wssis: terminated: step \d+ is saved; `dvc repro` goes on from there", end)
-    assert said.count("teacher: goes on after step") == 2
+    assert re.fullmatch(r"wssis: terminated: step \d+ is saved; `dvc repro` continues from there\n", errors)
+    assert said.count("continues from what is saved") == 2
+    assert said.count("teacher: continues after step") == 2
     assert not any(process.is_running() for process in processes.values())
     parent = start(project)
     said, errors = parent.communicate()
     assert (parent.returncode, errors) == (0, "")
-    assert "goes on after step" in said
+    assert "continues after step" in said
     assert outs(project) == whole
 
 
@@ -133,13 +130,21 @@ def test_wrong_input_is_one_line_whichever_process_found_it(project: Path) -> No
 def test_how_it_ended_goes_to_the_parent_where_there_is_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert tell(2, "a line") == 2
+    assert report(2, "a line") == 2
     assert capsys.readouterr().err == "a line\n"
-    monkeypatch.setenv(TOLD, str(tmp_path))
+    assert not refused()
+    monkeypatch.setenv(REPORTS, str(tmp_path))
     monkeypatch.setenv("RANK", "3")
-    assert tell(143, "another") == 143
+    assert report(143, "another") == 143
     assert capsys.readouterr().err == ""
-    assert json.loads((tmp_path / "3.json").read_text())["text"] == "another"
+    (found,) = torchrun.reports(str(tmp_path))
+    assert (found["text"], found["attempt"]) == ("another", 0)
+    assert not refused()
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    monkeypatch.setenv("RANK", "1")
+    report(2, "invalid")
+    assert [one["text"] for one in torchrun.reports(str(tmp_path))] == ["invalid"]  # of the last attempt
+    assert refused()
 
 
 @pytest.mark.parametrize(
@@ -147,71 +152,35 @@ def test_how_it_ended_goes_to_the_parent_where_there_is_one(
     [
         ((1, 2), 2, "of process 1"),  # the first lost its connection to the one that knows
         ((1, 1), 1, "of process 1"),  # the earlier one is the cause
-        ((1, 143), 1, "of process 0"),  # the second was asked to stop since the first had failed
-        ((143, 143), 143, "of process 1"),  # somebody asked one of them alone
-        ((), 1, "a process ended without a word"),
+        ((1, 143), 1, "of process 0"),  # the second was stopped because the first had failed
+        ((143, 143), 143, "of process 1"),  # somebody stopped one of them alone
+        ((), 1, "wssis: a worker exited without an error message"),
     ],
 )
 def test_one_code_and_one_line_for_all(
     codes: tuple[int, ...], code: int, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = [
+    found = [
         {"code": each, "text": f"of process {number}", "time": 9 - number}
         for number, each in enumerate(codes)
     ]
-    assert ended(said) == code
+    assert ended(found, dict(enumerate(codes))) == code
     assert capsys.readouterr().err == f"{text}\n"
 
 
-def test_a_signal_to_the_parent_is_what_ended_all(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_signal_to_the_parent_ends_all(capsys: pytest.CaptureFixture[str]) -> None:
     saved = [{"code": code, "text": f"saved {code}", "time": 0.0} for code in (1, 143)]
-    assert ended(saved, signal.SIGTERM) == 143
-    assert ended([], signal.SIGINT) == 130  # before any of them had a word for it
+    assert ended(saved, {}, signal.SIGTERM) == 143
+    assert ended([], {}, signal.SIGINT) == 130  # before any of them could report
     assert capsys.readouterr().err == "saved 143\nwssis: interrupted\n"
 
 
-def test_a_process_that_dies_again_and_again_is_given_up(
+def test_a_worker_that_is_killed_every_time_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torchrun, "run_agent", lambda *given: ({1: -signal.SIGKILL}, 0))
     assert torchrun.launch(2) == 1
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == torchrun.RESTARTS + 1
-    assert lines[-1] == "process 1 was ended by SIGKILL; this was the last attempt"
-
-
-@pytest.mark.parametrize(
-    ("faults", "runs", "code"),
-    [
-        (["NCCL error", ""], 2, 0),  # passing: the second attempt ends well
-        (["NCCL error", "NCCL error"], 2, 1),  # the same again is no accident
-        (["a", "b", "c", "d", "e"], torchrun.RESTARTS + 1, 1),
-    ],
-)
-def test_a_process_that_fails_begins_again_unless_the_fault_stays(
-    faults: list[str],
-    runs: int,
-    code: int,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    left = iter(faults)
-
-    def agent(count: int, folder: str) -> tuple[dict[int, int], int]:
-        fault = next(left)
-        if not fault:
-            return {}, 0
-        said = {"code": 1, "text": f"Traceback\nRuntimeError: {fault}", "time": 1.0}
-        Path(folder, "0.json").write_text(json.dumps(said))
-        return {0: 1}, 0
-
-    monkeypatch.setattr(torchrun, "run_agent", agent)
-    assert torchrun.launch(2) == code
-    assert len(list(left)) == len(faults) - runs
-    errors = capsys.readouterr().err
-    expected = f"a process failed (RuntimeError: {faults[0]}); all begin again from the last state"
-    assert errors.splitlines()[0] == expected
-    assert errors.count("Traceback") == code
+    assert capsys.readouterr().err == "wssis: worker 1 was ended by SIGKILL\n"
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
