@@ -18,7 +18,7 @@ import pytest
 from pipelines import paths
 from pipelines.config.params import read_yaml
 from pipelines.provenance import content_digest
-from pipelines.runner.scratch import SHARE_VARIABLE
+from pipelines.runner.resume_training import SHARE_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 BEFORE = ("prepare", "split")

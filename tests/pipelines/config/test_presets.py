@@ -65,7 +65,9 @@ def test_a_preset_repeats_no_value_of_its_base(path: Path) -> None:
     assert repeated <= {"split.strong", "pseudo.refined_weight"}
 
 
-@pytest.mark.parametrize("kind", {*sections(), Folder}, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", sorted({*sections(), Folder}, key=lambda kind: kind.__name__), ids=lambda kind: kind.__name__
+)
 def test_every_key_is_described(kind: Any) -> None:
     names = re.findall(r"^        (\w[\w, ]*): ", kind.__doc__ or "", flags=re.MULTILINE)
     described = {name for group in names for name in group.split(", ")}
