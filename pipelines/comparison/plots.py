@@ -62,7 +62,7 @@ def draw_ap(entries: Sequence[Mapping[str, Any]], x: str, path: Path) -> None:
         axes.set_xticks(sorted({entry[x] for entry in entries}))
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", frameon=False)
-    save(figure, path)
+    _save(figure, path)
 
 
 def draw_sweep(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -107,10 +107,10 @@ def draw_sweep(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     panels[0].set_ylabel("share of objects missed")
     if rows:
         panels[0].legend(loc="lower left", fontsize=8, frameon=False)
-    save(figure, path)
+    _save(figure, path)
 
 
-def save(figure: Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, atomically and without what changes from run to run."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})

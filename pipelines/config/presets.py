@@ -34,7 +34,7 @@ def write_preset(name: str, data: str | None, val: str | None) -> None:
     source = _find(name)
     values = preset_values(source)
     if data is not None:
-        values = merge(values, values_for(Path(data), None if val is None else Path(val)))
+        values = _merge(values, values_for(Path(data), None if val is None else Path(val)))
     elif val is not None:
         raise InputError("expected --data, too", where="--val", remedy="Name the folder to train on")
     new = parse(values, Params, where=source)
@@ -62,16 +62,16 @@ def preset_values(path: Path) -> dict[str, Any]:
     changes = {key: value for key, value in overlay.items() if key != BASE}
     base = overlay.get(BASE)
     start = DEFAULTS.model_dump(mode="json") if base is None else preset_values(path.with_stem(str(base)))
-    return merge(start, changes)
+    return _merge(start, changes)
 
 
-def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """`values` with `changes`, key by key where both are mappings."""
     merged = dict(values)
     for key, value in changes.items():
         old = merged.get(key)
         both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = merge(old or {}, value) if both else value
+        merged[key] = _merge(old or {}, value) if both else value
     return merged
 
 

@@ -50,7 +50,7 @@ def export_labels(kind: str, out: str, worst: int | None, images: str | None) ->
     if images is not None:
         data = copied(data, Path(images))
     WRITERS[kind](data, target)
-    print("\n".join(summary(data, target)))
+    print("\n".join(_summary(data, target)))
 
 
 def worst_first(data: CocoData, worst: int | None = None) -> CocoData:
@@ -97,7 +97,7 @@ def copied(data: CocoData, folder: Path) -> CocoData:
     return replace(data, image_dir=os.fspath(folder))
 
 
-def summary(data: CocoData, target: Path) -> list[str]:
+def _summary(data: CocoData, target: Path) -> list[str]:
     """Lines to print."""
     labels = [item for record in data.images for item in record.annotations]
     masks = sum(item.rle is not None for item in labels)

@@ -56,7 +56,7 @@ def restore(version: Version, folder: Path, say: Say = print) -> None:
     measured = MEASURED_BY[version.name]
     for stage in measured:
         say(measure(stage, folder))
-    compare(version, origin, folder, uncached(measured, origin / paths.DVC_YAML), say)
+    _compare(version, origin, folder, uncached(measured, origin / paths.DVC_YAML), say)
 
 
 def origin_of(version: Version) -> Path:
@@ -139,7 +139,7 @@ def measure(stage: str, folder: Path) -> str:
     return run([sys.executable, *words[1:]], folder, env).strip()
 
 
-def compare(version: Version, origin: Path, folder: Path, files: Sequence[Path], say: Say) -> None:
+def _compare(version: Version, origin: Path, folder: Path, files: Sequence[Path], say: Say) -> None:
     """Hold the metrics files against those of the registration.
 
     Raises:

@@ -106,14 +106,14 @@ def gallery(chosen: Sequence[Shown], panels: Panels, total: int) -> dict[str, An
     for item in chosen:
         record = data.by_id[item.image_id]
         image = read_image(data.image_dir, record.file_name, record.size)
-        masks, point = masks_of(panels, item)
+        masks, point = _masks_of(panels, item)
         window = shown_window(list(masks.values()), point, record.size)
         picture = as_webp(draw_strip(image, list(masks.values()), point, window))
         labels.append(asdict(item) | {"panels": list(masks), "picture": base64.b64encode(picture).decode()})
     return {"total": total, "labels": labels}
 
 
-def masks_of(panels: Panels, item: Shown) -> tuple[dict[str, Tensor], tuple[float, float] | None]:
+def _masks_of(panels: Panels, item: Shown) -> tuple[dict[str, Tensor], tuple[float, float] | None]:
     """Masks (H, W) bool of a label by panel, and its point."""
     masks: dict[str, Tensor] = {}
     point = None

@@ -22,7 +22,7 @@ PICTURES = 4
 
 
 @dataclass(frozen=True)
-class Row:
+class _Row:
     """A point beside its truth; the field names are columns of plots/pseudo.csv."""
 
     image_id: int
@@ -46,7 +46,7 @@ def audit(stage: StageContext) -> Outcome:
         metrics["drawn"] = masks - guessed.num_objects
     truth = stage.load(paths.WEAK_TRUTH)
     refined, rough = stage.load(paths.PROPOSED), stage.load(paths.PROPOSED_ROUGH)
-    rows = compare(guessed, refined, rough, truth)
+    rows = _compare(guessed, refined, rough, truth)
     if rows:
         for kind in ("rough", "refined"):
             iou = torch.tensor([getattr(row, f"{kind}_iou") for row in rows])
@@ -60,7 +60,7 @@ def audit(stage: StageContext) -> Outcome:
             f"its rank correlation with quality {metrics['quality_rank_correlation']:.2f}"
         )
     write_json(paths.METRICS_PSEUDO, metrics, indent=2)
-    write_csv(paths.PLOT_PSEUDO, [vars(row) for row in rows] or [vars(Row(0, 0, "", 0, 0.0, 0.0, 0.0, 0.0))])
+    write_csv(paths.PLOT_PSEUDO, [vars(row) for row in rows] or [vars(_Row(0, 0, "", 0, 0.0, 0.0, 0.0, 0.0))])
     save_scatter(
         [row.confidence for row in rows],
         [row.refined_iou for row in rows],
@@ -92,7 +92,7 @@ def without_drawn(labels: CocoData) -> CocoData:
     )
 
 
-def compare(labels: CocoData, refined: CocoData, rough: CocoData, truth: CocoData) -> list[Row]:
+def _compare(labels: CocoData, refined: CocoData, rough: CocoData, truth: CocoData) -> list[_Row]:
     """A row for each point whose object has a true mask."""
     rows = []
     for image in labels.images:
@@ -105,14 +105,14 @@ def compare(labels: CocoData, refined: CocoData, rough: CocoData, truth: CocoDat
             continue
         own = known.masks[[place[item.id] for item in points]]
         ious = {
-            name: mask_iou(masks_of(data, image.id, [item.id for item in points]), own).tolist()
+            name: mask_iou(_masks_of(data, image.id, [item.id for item in points]), own).tolist()
             for name, data in (("rough", rough), ("refined", refined))
         }
         for n, item in enumerate(points):
             name = labels.class_names[item.label]
             confidence = float(item.extra.get("confidence", 0.0))
             rows.append(
-                Row(
+                _Row(
                     image.id,
                     item.id,
                     name,
@@ -126,7 +126,7 @@ def compare(labels: CocoData, refined: CocoData, rough: CocoData, truth: CocoDat
     return rows
 
 
-def masks_of(data: CocoData, image_id: int, ids: list[int]) -> torch.Tensor:
+def _masks_of(data: CocoData, image_id: int, ids: list[int]) -> torch.Tensor:
     """(N, H, W) masks of annotations; empty for those without."""
     record = data.by_id[image_id]
     objects = record.instances()
@@ -136,7 +136,7 @@ def masks_of(data: CocoData, image_id: int, ids: list[int]) -> torch.Tensor:
 
 
 def draw_worst(
-    labels: CocoData, refined: CocoData, rough: CocoData, truth: CocoData, rows: list[Row]
+    labels: CocoData, refined: CocoData, rough: CocoData, truth: CocoData, rows: list[_Row]
 ) -> None:
     """Rough masks, labels and truth of the images whose labels are worst (by IoU, else by confidence)."""
     badness: dict[int, list[float]] = {}

@@ -129,7 +129,7 @@ def line_up(
 
     Each network has its own score threshold; the teachers, which have none, use strong-only's.
     """
-    records = shown(val, LINED_UP)
+    records = _shown(val, LINED_UP)
     pictures = [read_image(val.image_dir, record.file_name, record.size) for record in records]
     for record, picture in zip(records, pictures, strict=True):
         truth = draw_instances(picture, record.instances(), val.class_names)
@@ -151,7 +151,7 @@ def objects_of(data: CocoData) -> dict[str, int]:
 def draw_predictions(predictor: Predictor, val: CocoData, count: int) -> None:
     """The student's predictions beside the truth, on the first images that show an object."""
     strips = []
-    for record in shown(val, max(count, 1)):
+    for record in _shown(val, max(count, 1)):
         picture = read_image(val.image_dir, record.file_name, record.size)
         panels = [
             draw_instances(picture, record.instances(), val.class_names),
@@ -161,7 +161,7 @@ def draw_predictions(predictor: Predictor, val: CocoData, count: int) -> None:
     save_picture(stack(strips), paths.PICTURE_PREDICTIONS)
 
 
-def shown(val: CocoData, count: int) -> list[ImageRecord]:
+def _shown(val: CocoData, count: int) -> list[ImageRecord]:
     """The first images that show an object: the same ones in every run on the same data."""
     return [image for image in val.images if image.objects][:count]
 

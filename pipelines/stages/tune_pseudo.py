@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from wssis.pseudo_labels.proposals import Proposals
 
 
-def objective(stage: StageContext) -> RulesObjective:
+def _objective(stage: StageContext) -> RulesObjective:
     """The objective, which runs teacher and refiner when it is first called."""
     from pipelines.inference.label_dataset import proposals  # torch; not needed without trials
     from pipelines.inference.load_models import load_labeler
@@ -37,7 +37,7 @@ def objective(stage: StageContext) -> RulesObjective:
 
 def search(stage: StageContext) -> Search:
     """What the workers of `wssis tune pseudo` search."""
-    return objective(stage).search(stage.params.tune_pseudo.n_trials, dep_digests("tune_pseudo"))
+    return _objective(stage).search(stage.params.tune_pseudo.n_trials, dep_digests("tune_pseudo"))
 
 
 def best_rules(stage: StageContext) -> tuple[PseudoRules, Outcome]:
@@ -47,7 +47,7 @@ def best_rules(stage: StageContext) -> tuple[PseudoRules, Outcome]:
     from pipelines.search.space import rounded
     from pipelines.search.study import best_trial, default_value, is_default
 
-    rules, scored = stage.params.pseudo, objective(stage)
+    rules, scored = stage.params.pseudo, _objective(stage)
     found = scored.search(stage.params.tune_pseudo.n_trials, dep_digests("tune_pseudo"))
     study = run_search(stage, found, paths.PLOT_TUNE_PSEUDO)
     best = best_trial(study)

@@ -70,7 +70,7 @@ def parent_run(
         if (
             earlier
             and not still_runs(earlier.data.tags)
-            and earlier.data.params == shown(given)
+            and earlier.data.params == _shown(given)
             and os.environ.get("DVC_EXP_NAME", earlier.info.run_name) == earlier.info.run_name
         ):
             return take_over(client, earlier, tags)
@@ -129,11 +129,11 @@ def log_params(client: MlflowClient, run_id: str, values: Mapping[str, Any]) -> 
     """Note parameters, many at a time."""
     from mlflow.entities import Param
 
-    noted = [Param(name, value) for name, value in shown(values).items()]
+    noted = [Param(name, value) for name, value in _shown(values).items()]
     for start in range(0, len(noted), 100):
         client.log_batch(run_id, params=noted[start : start + 100])
 
 
-def shown(values: Mapping[str, Any]) -> dict[str, str]:
+def _shown(values: Mapping[str, Any]) -> dict[str, str]:
     """Parameters as MLflow keeps them."""
     return {name: str(value)[:6000] for name, value in values.items()}

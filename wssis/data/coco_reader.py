@@ -152,7 +152,7 @@ class CocoDocument:
                 continue
             key, name = raw["id"], raw.get("name")
             if not isinstance(name, str) or not name.strip():
-                detail, name = f"expected a name, found {shown(name)}", str(key)
+                detail, name = f"expected a name, found {_shown(name)}", str(key)
             elif name in found.values():
                 detail = f"expected distinct names, found {name!r} twice"
             if detail:
@@ -176,7 +176,7 @@ class CocoDocument:
             seen.add(raw["id"])
             if not isinstance(name, str) or not name or leaves_folder(name):
                 inside = " inside the image folder" if isinstance(name, str) and name else ""
-                detail = f"expected a file_name{inside}, found {shown(name)}"
+                detail = f"expected a file_name{inside}, found {_shown(name)}"
                 remedy = "Use a path relative to the image folder, without '..'"
                 self.report(Problem("image-name", record, detail, place=place, remedy=remedy))
                 continue
@@ -184,7 +184,7 @@ class CocoDocument:
             remedy = "Correct the image's height and width"
             if type(height) is not int or type(width) is not int or height < 1 or width < 1:
                 detail = (
-                    f"expected height and width in whole pixels, found {shown(height)} and {shown(width)}"
+                    f"expected height and width in whole pixels, found {_shown(height)} and {_shown(width)}"
                 )
             elif height * width > MAX_PIXELS:
                 detail = f"expected at most {MAX_PIXELS // 1_000_000} megapixels, found {width} x {height}"
@@ -207,7 +207,7 @@ class CocoDocument:
         row = self.rows.get(image_id) if type(image_id) is int else None
         label = self.labels.get(category_id) if type(category_id) is int else None
         if row is None:
-            detail = f"expected the id of a listed image, found image_id {shown(image_id)}"
+            detail = f"expected the id of a listed image, found image_id {_shown(image_id)}"
             report("reference", detail, "Add the image to 'images' or remove the annotation")
             return None
         picture = self.pictures[row]
@@ -215,7 +215,7 @@ class CocoDocument:
         if label is None:
             listed = sorted(self.labels)
             some = ", ".join(map(str, listed[:10])) + (", …" if len(listed) > 10 else "")
-            detail = f"expected one of the category ids {some}, found category_id {shown(category_id)}"
+            detail = f"expected one of the category ids {some}, found category_id {_shown(category_id)}"
             report("reference", detail, "Add the category to 'categories' or correct the annotation")
             return None
         detail, _ = _identity(raw, "annotation", "annotations", place, seen)
@@ -226,15 +226,15 @@ class CocoDocument:
         mask, point, score = None, None, raw.get("score")
         crowd, segmentation = raw.get("iscrowd", 0), raw.get("segmentation")
         if crowd not in (0, 1):
-            report("field", f"expected iscrowd 0 or 1, found {shown(crowd)}", "Correct it", "iscrowd")
+            report("field", f"expected iscrowd 0 or 1, found {_shown(crowd)}", "Correct it", "iscrowd")
             crowd = 0
         if score is not None and not (is_number(score) and 0 <= score <= 1):
-            report("field", f"expected a score in 0…1, found {shown(score)}", "Scale it to 0…1", "score")
+            report("field", f"expected a score in 0…1, found {_shown(score)}", "Scale it to 0…1", "score")
             score = None
         if raw.get("point") is not None:
             point = point_of(raw)
             if point is None:
-                detail = f"expected a point [x, y], found {shown(raw['point'])}"
+                detail = f"expected a point [x, y], found {_shown(raw['point'])}"
                 report("field", detail, "Correct the point", "point")
             elif picture.height and not (0 <= point[0] < picture.width and 0 <= point[1] < picture.height):
                 detail = (
@@ -340,7 +340,7 @@ def _identity(raw: Any, noun: str, plural: str, place: int, seen: Container[int]
         return f"expected an object, found {kind_of_json(raw)}", f"{plural}[{place}]"
     key = raw.get("id")
     if type(key) is not int:
-        return f"expected a whole number as id, found {shown(key)}", f"{plural}[{place}]"
+        return f"expected a whole number as id, found {_shown(key)}", f"{plural}[{place}]"
     if not usable_id(key):
         return f"expected an id of 0 or more, found {key}", f"{noun} {key}"
     return TWICE if key in seen else "", f"{noun} {key}"
@@ -360,7 +360,7 @@ def _mask(segmentation: Any, picture: Picture) -> list[list[float]] | Rle | None
     size, counts = segmentation.get("size"), segmentation.get("counts")
     if picture.height and size != [picture.height, picture.width]:
         raise ValueError(
-            f"expected an RLE of the image's size [{picture.height}, {picture.width}], found {shown(size)}"
+            f"expected an RLE of the image's size [{picture.height}, {picture.width}], found {_shown(size)}"
         )
     if not isinstance(counts, list | str):
         raise ValueError(f"expected RLE counts as text or a list, found {kind_of_json(counts)}")
@@ -421,7 +421,7 @@ def kind_of_json(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def shown(value: Any) -> str:
+def _shown(value: Any) -> str:
     """A value of the file, at most 40 characters."""
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

@@ -19,7 +19,7 @@ _EDGE = 1 / 64  # px that a jittered point stays inside the right and lower edge
 
 
 @dataclass(frozen=True)
-class Split:
+class _Split:
     """What `split` returns.
 
     Attributes:
@@ -51,7 +51,7 @@ def split(
     clicked: Clicked | None = None,
     prices: Mapping[str, float] = PRICES,
     val_labels: Sequence[Mapping[str, Any]] = (),
-) -> Split:
+) -> _Split:
     """Split a data set into strong, held-out and weak images.
 
     The draw goes by image ids: a larger fraction keeps the images of a smaller one strong, and an object's
@@ -118,7 +118,7 @@ def split(
     kept, out = (
         replace(part, images=tuple(maker.prompted(image) for image in part.images)) for part in (kept, out)
     )
-    return Split(kept, out, weak_points, drawn, truth, ledger)
+    return _Split(kept, out, weak_points, drawn, truth, ledger)
 
 
 def _drawn(weak: Sequence[ImageRecord], points: CocoData) -> CocoData:

@@ -28,10 +28,10 @@ def hull(points: Iterable[tuple[float, float]]) -> Box:
 def turned_box(box: Box, degrees: float, pivot: tuple[float, float]) -> Box:
     """The smallest upright box around a box that was turned clockwise about `pivot`."""
     x, y, width, height = box
-    return hull(turned([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], degrees, pivot))
+    return hull(_turned([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], degrees, pivot))
 
 
-def turned(
+def _turned(
     points: Iterable[tuple[float, float]], degrees: float, pivot: tuple[float, float]
 ) -> list[tuple[float, float]]:
     """Points turned clockwise as one sees the image."""
@@ -55,7 +55,7 @@ def ellipse(
     upright = [
         (centre[0] + radii[0] * math.cos(angle), centre[1] + radii[1] * math.sin(angle)) for angle in angles
     ]
-    return [value for point in turned(upright, degrees, centre) for value in point]
+    return [value for point in _turned(upright, degrees, centre) for value in point]
 
 
 def from_row_runs(runs: Sequence[int], height: int, width: int) -> NDArray[np.bool_]:

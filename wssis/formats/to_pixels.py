@@ -75,10 +75,10 @@ def task_of(image: LabelledImage, folder: str, file: str, where: str) -> Task:
 
 def fit_all(tasks: Sequence[Task]) -> list[Fit]:
     """`fit` of each."""
-    return [fit(task) for task in tasks]
+    return [_fit(task) for task in tasks]
 
 
-def fit(task: Task) -> Fit:
+def _fit(task: Task) -> Fit:
     """The labels of an image in its upright pixels.
 
     Raises:

@@ -167,7 +167,7 @@ def fit(
         if average is not None:
             update_average(average, model, settings.ema)
         for share in (share for share, when in wanted.items() if when == step):
-            copy = finished(average.module if average is not None else model)
+            copy = _finished(average.module if average is not None else model)
             if on_snapshot is None:
                 kept[share] = copy
             else:
@@ -176,7 +176,7 @@ def fit(
         on_step(Progress(step, settings.iterations, losses, learning_rate, seconds))
         if resume is not None:
             resume.after(step, seconds, parts, kept)
-    return TrainResult(finished(average.module if average is not None else model), kept)
+    return TrainResult(_finished(average.module if average is not None else model), kept)
 
 
 def not_finite_terms(losses: Mapping[str, float]) -> str:
@@ -207,12 +207,12 @@ def naming_images(images_of: Callable[[int], Sequence[int]]) -> Iterator[None]:
 
 def with_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
     """A finished copy of `model` with other weights."""
-    copy = finished(model)
+    copy = _finished(model)
     copy.load_state_dict(dict(weights))
     return copy
 
 
-def finished(model: nn.Module) -> nn.Module:
+def _finished(model: nn.Module) -> nn.Module:
     """A copy in evaluation mode that no longer learns."""
     return deepcopy(model).eval().requires_grad_(False)
 

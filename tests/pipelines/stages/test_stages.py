@@ -323,7 +323,7 @@ def test_evaluate_chooses_the_shown_score_on_held_out_images(
         else:
             journal.add(0, planned(data, {True: 0.6, False: 0.6}, 0.3))
 
-    monkeypatch.setattr("pipelines.stages.evaluate.predict_left", predict)
+    monkeypatch.setattr("pipelines.stages.evaluate.predict_groups", predict)
     evaluate(stage("evaluate"))
     decode, score = own_decode(paths.STUDENT)
     assert decode == load_params(ROOT / "params.yaml").evaluate.decode
