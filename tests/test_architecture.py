@@ -154,6 +154,8 @@ def test_public_names_are_defined_once() -> None:
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
                 found[node.name].add(name)
+    for names in found.values():  # a command's function has the name of what it calls
+        names -= {name for name in names if name.startswith("pipelines.cli.")}
     stages = {path.stem for path in source_files("pipelines/stages")} | set(ORDER)
     twice = {n: sorted(m) for n, m in found.items() if len(m) > 1 and n not in INTERFACES | stages}
     assert len(twice) <= 10 - len(INTERFACES), twice

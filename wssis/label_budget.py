@@ -66,7 +66,7 @@ def worth(masks: Floats, points: Floats, half: float | Floats) -> Floats:
     return masks + points * masks / (masks + half)
 
 
-def fit(measured: Sequence[Measured], unit: float = 1.0) -> Curve:
+def fit_curve(measured: Sequence[Measured], unit: float = 1.0) -> Curve:
     """The curve with the least squared error, by search over `half` and `power`.
 
     Args:
@@ -197,7 +197,7 @@ def advise(stock: Stock, hours: float, prices: Mapping[str, float], curve: Curve
     )
 
 
-def spread(
+def curve_spread(
     measured: Sequence[Measured], masks: float, points: float, unit: float = 1.0
 ) -> tuple[float, float]:
     """Lowest and highest AP that curves expect of `masks` and `points`, each fitted without one measurement.
@@ -205,7 +205,7 @@ def spread(
     Needs three measurements or more; says how far one of them decides, and no more.
     """
     found = [
-        float(fit([*measured[:place], *measured[place + 1 :]], unit).ap(masks, points))
+        float(fit_curve([*measured[:place], *measured[place + 1 :]], unit).ap(masks, points))
         for place in range(len(measured))
     ]
     return min(found), max(found)

@@ -44,7 +44,7 @@ FILTERS: dict[str, Callable[[Instances, ImageRecord], Instances]] = {
 }
 
 
-def predicted(stage: StageContext) -> Outcome:
+def label_by_predictions(stage: StageContext) -> Outcome:
     """Write thresholds and labels of both rows."""
     settings = stage.params.evaluate
     predictor, _ = load_predictor(paths.TEACHER, settings.decode, settings.batch_size, stage.device)
@@ -118,7 +118,7 @@ def sweep(stage: StageContext) -> None:
     write_json(paths.measured_file("thresholds.json"), {"chosen": chosen, "val": rows}, indent=2)
 
 
-STAGES = {"predicted": (predicted, ("evaluate",)), "sweep": (sweep, ("evaluate",))}
+STAGES = {"predicted": (label_by_predictions, ("evaluate",)), "sweep": (sweep, ("evaluate",))}
 
 if __name__ == "__main__":
     sys.exit(run_named(STAGES))

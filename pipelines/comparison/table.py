@@ -26,7 +26,7 @@ def table(stage: StageContext) -> Outcome:
     """Gather the cells that params name; what lies there from before is left out."""
     settings = stage.params.compare
     entries = [
-        summary(row, fraction, [measured(fraction, seed, row) for seed in settings.seeds])
+        row_summary(row, fraction, [measured(fraction, seed, row) for seed in settings.seeds])
         for row in settings.rows
         for fraction in settings.fractions
     ]
@@ -65,7 +65,7 @@ def measured(fraction: float, seed: int, name: str) -> dict[str, Any]:
     return json.loads((paths.COMPARE_MEASURED / folder_of(fraction, seed).name / f"{name}.json").read_text())
 
 
-def summary(row: str, fraction: float, found: Sequence[Mapping[str, float]]) -> Entry:
+def row_summary(row: str, fraction: float, found: Sequence[Mapping[str, float]]) -> Entry:
     """Mean and standard deviation (n - 1; None of one seed) over the seeds."""
     means = {key: float(np.mean([one[key] for one in found])) for key in (*AP_KEYS, "masks", "label_hours")}
     each = [one["AP"] for one in found]

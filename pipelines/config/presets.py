@@ -45,7 +45,7 @@ def write_preset(name: str, data: str | None, val: str | None) -> None:
             changes = [f"(replaces an invalid file: {error})"]
         for line in changes or ["nothing changes"]:
             print(f"  {line}")
-    write_text(paths.PARAMS, render(values, source))
+    write_text(paths.PARAMS, render_params(values, source))
     print(f"{paths.PARAMS} is now preset {name}{f' on {data}' if data else ''}. `dvc repro` runs it.")
 
 
@@ -75,7 +75,7 @@ def _merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     return merged
 
 
-def render(values: Mapping[str, Any], preset: Path) -> str:
+def render_params(values: Mapping[str, Any], preset: Path) -> str:
     """The text of params.yaml: the preset's heading, and every key with its comment from the schema."""
     heading = takewhile(lambda line: line.startswith("#"), preset.read_text(encoding="utf-8").splitlines())
     source = f"# `wssis preset {preset.stem}` writes this file; {preset} says what differs from the defaults."

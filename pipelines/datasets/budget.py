@@ -15,7 +15,7 @@ from pipelines.console.text import pluralize
 from pipelines.datasets.past_measurements import own_measurements
 from wssis.errors import InputError
 from wssis.files import write_json
-from wssis.label_budget import PAPER, Advice, Curve, Measured, Stock, advise, after, fit, spread
+from wssis.label_budget import PAPER, Advice, Curve, Measured, Stock, advise, after, curve_spread, fit_curve
 
 LABEL_SETS = 3  # runs with different numbers of masks, below which nothing can be said of the curve's bend
 
@@ -42,7 +42,7 @@ def budget(hours: float, out: str | None = None, folder: str | None = None) -> N
         )
     basis = basis_of(*own_measurements(params), stock)
     advice = advise(stock, hours, prices, basis.curve)
-    between = spread(basis.used, *after(stock, advice), basis.curve.unit)
+    between = curve_spread(basis.used, *after(stock, advice), basis.curve.unit)
     print(
         f"At hand ({place}): {pluralize(stock.drawn, 'image')} drawn, {stock.clicked:,} clicked, "
         f"{stock.unlabelled:,} unlabelled; "
@@ -93,7 +93,7 @@ def basis_of(measured: list[Measured], left_out: dict[str, int], stock: Stock) -
     label_sets = len({round(one.masks) for one in measured})
     own = label_sets >= LABEL_SETS
     used = measured if own else list(PAPER)
-    return Basis(own, used, fit(used, 1.0 if own else stock.objects), label_sets, left_out)
+    return Basis(own, used, fit_curve(used, 1.0 if own else stock.objects), label_sets, left_out)
 
 
 def where_from(basis: Basis, masks: float) -> Iterator[str]:

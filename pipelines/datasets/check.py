@@ -17,7 +17,7 @@ from wssis.data.coco_reader import Problem, read_json
 from wssis.errors import InputError
 from wssis.files import gc_disabled, write_json
 from wssis.validation.edits import Change
-from wssis.validation.problems import KINDS, Limits, grouped
+from wssis.validation.problems import KINDS, Limits, problems_by_kind
 from wssis.validation.repair import remaining, repair
 from wssis.validation.statistics import Levels
 from wssis.validation.validate import Findings, check, image_folder
@@ -181,7 +181,7 @@ def said_of_copy(target: Path, changes: list[Change], left: list[Problem]) -> li
         lines.append(f"  Look at images that lost a label (its place is background now): {first}")
     if not changes:
         lines.append("  none")
-    for kind, problems in grouped(left).items():
+    for kind, problems in problems_by_kind(left).items():
         lines.append(f"  Left for you: {len(problems):,} {KINDS[kind].title}")
     return lines
 
@@ -197,7 +197,7 @@ def as_problems(problems: Iterable[Problem]) -> list[dict[str, Any]]:
             "count": len(found),
             "records": [problem.as_json() for problem in found],
         }
-        for kind, found in grouped(problems).items()
+        for kind, found in problems_by_kind(problems).items()
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.console.text import pluralize
 from wssis.data.coco_reader import Problem
-from wssis.validation.problems import KINDS, SEVERITIES, grouped
+from wssis.validation.problems import KINDS, SEVERITIES, problems_by_kind
 from wssis.validation.statistics import Levels
 from wssis.validation.validate import Findings
 
@@ -93,7 +93,7 @@ def _sizes(sizes: dict[str, Any], levels: Levels | None) -> list[str]:
 
 
 def _problems(problems: list[Problem]) -> list[str]:
-    kinds = grouped(problems)
+    kinds = problems_by_kind(problems)
     serious = sum(KINDS[kind].severity != "note" for kind in kinds)
     lines: list[str] = []
     for severity in SEVERITIES:

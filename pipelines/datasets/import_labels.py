@@ -23,9 +23,8 @@ from wssis.data.images import image_digest
 from wssis.data.records import IMAGE_KINDS, CocoData
 from wssis.errors import InputError
 from wssis.files import gc_disabled, write_json, write_text
-from wssis.formats.assemble import Gathered, gather
+from wssis.formats.assemble import Gathered, Notices, gather
 from wssis.formats.class_map import Classes, as_line, read_classes
-from wssis.formats.notices import Notices
 from wssis.formats.parallel import cores
 from wssis.formats.readers import READERS
 from wssis.formats.records import Options

@@ -78,7 +78,7 @@ def export_model(
     with atomic_path(target) as temporary:
         (write_onnx if kind == "onnx" else write_torch)(program, temporary, about)
         exported = (open_onnx if kind == "onnx" else open_torch)(temporary)
-        result = compare(exported, predictor, trial)
+        result = compare_outputs(exported, predictor, trial)
         if not result.within_rounding:
             raise InputError(
                 f"expected the instances of {model} (scores within 1e-4, mask IoU 0.999), found {result}",
@@ -145,7 +145,7 @@ def project_or_given_images(
     return image_set([str(folder)], categories) if data.images and folder.is_dir() else None
 
 
-def compare(
+def compare_outputs(
     exported: Callable[[Tensor], tuple[Tensor, ...]],
     predictor: Predictor,
     images: Sequence[Tensor],

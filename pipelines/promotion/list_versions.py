@@ -36,7 +36,7 @@ def list_models(say: Callable[[str], None] = print) -> None:
             continue
         say(f"\n{name}")
         head = ["version", "aliases", *METRICS[name].values(), "val", "data", "commit", "registered"]
-        for line in table([head, *(row(version) for version in found)]):
+        for line in version_table([head, *(row(version) for version in found)]):
             say(f"  {line}")
         if move := promote.pending(name):
             say(
@@ -56,7 +56,7 @@ def row(version: Version) -> list[str]:
     return [str(version.number), ", ".join(version.aliases) or "-", *metrics, *digests, commit, created]
 
 
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
+def version_table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows of cells as lines with aligned columns."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return ["  ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)).rstrip() for cells in rows]

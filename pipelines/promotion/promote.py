@@ -176,7 +176,7 @@ def pending(name: str) -> Entry | None:
 
 def _apply(entry: Entry) -> None:
     name = entry["model"]
-    if all(entry["id"] != other["id"] for other in log()):
+    if all(entry["id"] != other["id"] for other in read_log()):
         append_line(log_file(), json.dumps(entry, allow_nan=False))
     versions.tag(name, entry["version"], tags(entry))
     if entry["production"] is not None:
@@ -219,7 +219,7 @@ def log_file() -> Path:
     return paths.project_root() / paths.PROMOTIONS
 
 
-def log() -> list[Entry]:
+def read_log() -> list[Entry]:
     """Every entry of the log; a line that a kill cut off is skipped."""
     if not log_file().exists():
         return []

@@ -49,7 +49,7 @@ def restore(version: Version, folder: Path, say: Say = print) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     link_images(root, folder)
-    changed = run(["git", "status", "--porcelain", "--untracked-files=no"], folder).splitlines()
+    changed = run_command(["git", "status", "--porcelain", "--untracked-files=no"], folder).splitlines()
     say(f"{folder}: commit {version.tags['git.commit']}, {len(changed)} files as they were, not as committed")
     differing = json.loads(dvc(["status", "--json", *stages], folder))
     say(f"dvc status: {f'other than in dvc.lock: {sorted(differing)}' if differing else 'as in dvc.lock'}")
@@ -88,8 +88,8 @@ def clone(root: Path, commit: str, folder: Path) -> None:
             where=root,
             remedy="Fetch it from where it was made",
         )
-    run(["git", "clone", "--quiet", "--no-checkout", str(root), str(folder.resolve())], root)
-    run(["git", "checkout", "--quiet", "--detach", commit], folder)
+    run_command(["git", "clone", "--quiet", "--no-checkout", str(root), str(folder.resolve())], root)
+    run_command(["git", "checkout", "--quiet", "--detach", commit], folder)
 
 
 def overlay(version: Version, origin: Path, folder: Path) -> None:
@@ -136,7 +136,7 @@ def measure(stage: str, folder: Path) -> str:
     words = read_lock(folder / paths.DVC_YAML)["stages"][stage]["cmd"].split()
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     env["CUDA_VISIBLE_DEVICES"] = ""
-    return run([sys.executable, *words[1:]], folder, env).strip()
+    return run_command([sys.executable, *words[1:]], folder, env).strip()
 
 
 def _compare(version: Version, origin: Path, folder: Path, files: Sequence[Path], say: Say) -> None:
@@ -160,10 +160,10 @@ def _compare(version: Version, origin: Path, folder: Path, files: Sequence[Path]
 
 def dvc(words: Sequence[str], folder: Path) -> str:
     """The output of a dvc command."""
-    return run([sys.executable, "-m", "dvc", *words], folder)
+    return run_command([sys.executable, "-m", "dvc", *words], folder)
 
 
-def run(words: Sequence[str], folder: Path, env: dict[str, str] | None = None) -> str:
+def run_command(words: Sequence[str], folder: Path, env: dict[str, str] | None = None) -> str:
     """The output of a command.
 
     Raises:

@@ -68,7 +68,7 @@ def run_search(stage: StageContext, search: Search, plot: Path) -> Study:
         log(study)  # where nothing was left to run
     trials = finished(study)
     write_csv(plot, rows(trials))
-    cost = costs(trials)
+    cost = search_costs(trials)
     stage.tracker.metrics({f"tune/{name}": value for name, value in cost.items()})
     stage.tracker.tags({"optuna.study": search.study_name})
     stage.say(
@@ -94,7 +94,7 @@ def rows(trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
     return table
 
 
-def costs(trials: Sequence[FrozenTrial]) -> dict[str, float]:
+def search_costs(trials: Sequence[FrozenTrial]) -> dict[str, float]:
     """Number of pruned trials, share of all steps that were run, trials an hour of one worker."""
     steps = [len(trial.intermediate_values) for trial in trials]
     seconds = sum(trial.duration.total_seconds() for trial in trials if trial.duration)

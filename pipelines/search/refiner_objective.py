@@ -114,7 +114,7 @@ class RefinerObjective:
         self, values: Values, seed: int, report: Callable[[float, nn.Module], None] | None = None
     ) -> nn.Module:
         """A refiner after the short training with `values`; `report` gets it at `REPORT_AT`."""
-        section = with_values(self.section, values)
+        section = with_settings(self.section, values)
         warmup = round(section.train.warmup * self.steps / section.train.iterations)
         return train_refiner(
             self.strong,
@@ -181,7 +181,7 @@ def space_of(section: Refiner) -> Space:
     }
 
 
-def with_values(section: Refiner, values: Values) -> Refiner:
+def with_settings(section: Refiner, values: Values) -> Refiner:
     """The section with searched values; `scale_range` of the training's crops moves with the scale."""
     if values == values_of(section):
         return section

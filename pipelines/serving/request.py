@@ -145,7 +145,7 @@ class _Document(_Strict):
         return value[:most]
 
 
-def read_rows(body: bytes, content_type: str, kind: str, limits: Limits) -> Sequence[Row]:
+def parse_rows(body: bytes, content_type: str, kind: str, limits: Limits) -> Sequence[Row]:
     """The rows of a request.
 
     Args:

@@ -26,7 +26,7 @@ from pipelines.console.ports import listen
 from pipelines.inference.load_models import load_predictor
 from pipelines.inference.predict import decode_in_force, describe_threshold, device, open_labeler
 from pipelines.registry import versions
-from pipelines.serving.request import Limits, Row, read_rows
+from pipelines.serving.request import Limits, Row, parse_rows
 from pipelines.serving.served_model import Model, PointLabeler, Results, Student, check_sizes
 from wssis.errors import InputError
 
@@ -105,7 +105,7 @@ class Endpoint:
 
     def read(self, body: bytes, content_type: str) -> Sequence[Row]:
         """The rows of a request, within the limits."""
-        rows = read_rows(body, content_type, self.model.kind, self.limits)
+        rows = parse_rows(body, content_type, self.model.kind, self.limits)
         check_sizes(rows, self.limits, self.model.resize)
         return rows
 

@@ -41,7 +41,7 @@ def _search(stage: StageContext) -> Search:
 def best_settings(stage: StageContext) -> tuple[Refiner, Outcome]:
     """The best settings of a search if they beat the defaults with other seeds, too; else the defaults."""
     from pipelines.search.log import run_search
-    from pipelines.search.refiner_objective import OTHER_SEEDS, with_values
+    from pipelines.search.refiner_objective import OTHER_SEEDS, with_settings
     from pipelines.search.space import rounded
     from pipelines.search.study import best_trial, judge_once
 
@@ -53,7 +53,7 @@ def best_settings(stage: StageContext) -> tuple[Refiner, Outcome]:
     kept, gain = judge_once(study, best, lambda: trained.beats_defaults(values))
     outcome = "kept" if kept else "within chance: the settings in params stay"
     stage.say(f"IoU {best.value:.4f}; {gain:+.4f} to the defaults with {OTHER_SEEDS} other seeds; {outcome}")
-    chosen = with_values(stage.params.refiner, values) if kept else stage.params.refiner
+    chosen = with_settings(stage.params.refiner, values) if kept else stage.params.refiner
     return chosen, Outcome(metrics={"tune/gain": gain, "tune/kept": float(kept)})
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from wssis.data import rle as rle_api
-from wssis.data.coco_reader import parse
+from wssis.data.coco_reader import parse_coco
 from wssis.data.records import Annotation, CocoData, ImageRecord
 from wssis.errors import InputError
 from wssis.files import atomic_path, gc_disabled
@@ -31,7 +31,7 @@ def load_coco(path: str | Path, image_dir: str | Path | None = None) -> CocoData
         InputError: the file is missing or is not COCO JSON, or a record is invalid.
     """
     with gc_disabled():
-        return parse(Path(path), None if image_dir is None else str(image_dir))
+        return parse_coco(Path(path), None if image_dir is None else str(image_dir))
 
 
 def save_coco(data: CocoData, path: str | Path, images: Iterable[ImageRecord] | None = None) -> None:

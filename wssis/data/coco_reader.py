@@ -10,16 +10,25 @@ import json
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeGuard
+from typing import Any, NoReturn
 
 from wssis.data import rle as rle_api
+from wssis.data.coco_fields import (
+    Picture,
+    box_of,
+    is_number,
+    kind_of_json,
+    point_of,
+    record_name,
+    shown_ids,
+    usable_id,
+)
 from wssis.data.images import MAX_PIXELS, leaves_folder
 from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 from wssis.data.rle import Rle
 from wssis.errors import InputError
 
 LISTS = ("images", "annotations", "categories")
-MAX_ID = 2**63 - 1
 TWICE = "expected distinct ids, found this one twice"
 _KNOWN = {"id", "image_id", "category_id", "segmentation", "bbox", "area", "iscrowd", "point", "score"}
 
@@ -52,22 +61,6 @@ class Problem:
         """The fields that are not empty, for another program."""
         named = {"record": self.record, "image": self.image, "detail": self.detail}
         return {name: value for name, value in named.items() if value}
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A listed image; `height` and `width` are 0 if the file does not give a valid size."""
-
-    place: int
-    id: int
-    file_name: str
-    height: int
-    width: int
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H, W) in pixels."""
-        return self.height, self.width
 
 
 @dataclass(slots=True)
@@ -141,7 +134,7 @@ class CocoDocument:
                 detail = f"expected RLE counts of {pixels} pixels, found damaged ones or another sum"
                 name = self.pictures[self.rows[raw["image_id"]]].file_name
                 remedy = "Export the mask again for this image's size"
-                self.report(Problem("bad-mask", named(raw, place), detail, name, place, remedy=remedy))
+                self.report(Problem("bad-mask", record_name(raw, place), detail, name, place, remedy=remedy))
 
     def _categories(self) -> dict[int, str]:
         found: dict[int, str] = {}
@@ -152,7 +145,7 @@ class CocoDocument:
                 continue
             key, name = raw["id"], raw.get("name")
             if not isinstance(name, str) or not name.strip():
-                detail, name = f"expected a name, found {_shown(name)}", str(key)
+                detail, name = f"expected a name, found {shown_ids(name)}", str(key)
             elif name in found.values():
                 detail = f"expected distinct names, found {name!r} twice"
             if detail:
@@ -176,16 +169,14 @@ class CocoDocument:
             seen.add(raw["id"])
             if not isinstance(name, str) or not name or leaves_folder(name):
                 inside = " inside the image folder" if isinstance(name, str) and name else ""
-                detail = f"expected a file_name{inside}, found {_shown(name)}"
+                detail = f"expected a file_name{inside}, found {shown_ids(name)}"
                 remedy = "Use a path relative to the image folder, without '..'"
                 self.report(Problem("image-name", record, detail, place=place, remedy=remedy))
                 continue
             height, width = raw.get("height"), raw.get("width")
             remedy = "Correct the image's height and width"
             if type(height) is not int or type(width) is not int or height < 1 or width < 1:
-                detail = (
-                    f"expected height and width in whole pixels, found {_shown(height)} and {_shown(width)}"
-                )
+                detail = f"expected height and width in whole pixels, found {shown_ids(height)} and {shown_ids(width)}"
             elif height * width > MAX_PIXELS:
                 detail = f"expected at most {MAX_PIXELS // 1_000_000} megapixels, found {width} x {height}"
                 remedy = "Correct the size, or cut the image into tiles"
@@ -198,7 +189,9 @@ class CocoDocument:
         name = ""
 
         def report(kind: str, detail: str, remedy: str, field: str = "") -> None:
-            self.report(Problem(kind, named(raw, place), detail, name, place, remedy=remedy, field=field))
+            self.report(
+                Problem(kind, record_name(raw, place), detail, name, place, remedy=remedy, field=field)
+            )
 
         if not isinstance(raw, dict):
             report("reference", f"expected an object, found {kind_of_json(raw)}", "Export the file again")
@@ -207,7 +200,7 @@ class CocoDocument:
         row = self.rows.get(image_id) if type(image_id) is int else None
         label = self.labels.get(category_id) if type(category_id) is int else None
         if row is None:
-            detail = f"expected the id of a listed image, found image_id {_shown(image_id)}"
+            detail = f"expected the id of a listed image, found image_id {shown_ids(image_id)}"
             report("reference", detail, "Add the image to 'images' or remove the annotation")
             return None
         picture = self.pictures[row]
@@ -215,7 +208,7 @@ class CocoDocument:
         if label is None:
             listed = sorted(self.labels)
             some = ", ".join(map(str, listed[:10])) + (", …" if len(listed) > 10 else "")
-            detail = f"expected one of the category ids {some}, found category_id {_shown(category_id)}"
+            detail = f"expected one of the category ids {some}, found category_id {shown_ids(category_id)}"
             report("reference", detail, "Add the category to 'categories' or correct the annotation")
             return None
         detail, _ = _identity(raw, "annotation", "annotations", place, seen)
@@ -226,15 +219,15 @@ class CocoDocument:
         mask, point, score = None, None, raw.get("score")
         crowd, segmentation = raw.get("iscrowd", 0), raw.get("segmentation")
         if crowd not in (0, 1):
-            report("field", f"expected iscrowd 0 or 1, found {_shown(crowd)}", "Correct it", "iscrowd")
+            report("field", f"expected iscrowd 0 or 1, found {shown_ids(crowd)}", "Correct it", "iscrowd")
             crowd = 0
         if score is not None and not (is_number(score) and 0 <= score <= 1):
-            report("field", f"expected a score in 0…1, found {_shown(score)}", "Scale it to 0…1", "score")
+            report("field", f"expected a score in 0…1, found {shown_ids(score)}", "Scale it to 0…1", "score")
             score = None
         if raw.get("point") is not None:
             point = point_of(raw)
             if point is None:
-                detail = f"expected a point [x, y], found {_shown(raw['point'])}"
+                detail = f"expected a point [x, y], found {shown_ids(raw['point'])}"
                 report("field", detail, "Correct the point", "point")
             elif picture.height and not (0 <= point[0] < picture.width and 0 <= point[1] < picture.height):
                 detail = (
@@ -295,7 +288,7 @@ def image_dir_of(raw: dict[str, Any]) -> str | None:
     return folder if isinstance(folder, str) and folder else None
 
 
-def parse(path: Path, image_dir: str | None) -> CocoData:
+def parse_coco(path: Path, image_dir: str | None) -> CocoData:
     """The data set in a file; the first problem is raised. See `wssis.data.coco.load_coco`."""
 
     def fail(problem: Problem) -> NoReturn:
@@ -340,7 +333,7 @@ def _identity(raw: Any, noun: str, plural: str, place: int, seen: Container[int]
         return f"expected an object, found {kind_of_json(raw)}", f"{plural}[{place}]"
     key = raw.get("id")
     if type(key) is not int:
-        return f"expected a whole number as id, found {_shown(key)}", f"{plural}[{place}]"
+        return f"expected a whole number as id, found {shown_ids(key)}", f"{plural}[{place}]"
     if not usable_id(key):
         return f"expected an id of 0 or more, found {key}", f"{noun} {key}"
     return TWICE if key in seen else "", f"{noun} {key}"
@@ -360,7 +353,8 @@ def _mask(segmentation: Any, picture: Picture) -> list[list[float]] | Rle | None
     size, counts = segmentation.get("size"), segmentation.get("counts")
     if picture.height and size != [picture.height, picture.width]:
         raise ValueError(
-            f"expected an RLE of the image's size [{picture.height}, {picture.width}], found {_shown(size)}"
+            f"expected an RLE of the image's size [{picture.height}, {picture.width}], "
+            f"found {shown_ids(size)}"
         )
     if not isinstance(counts, list | str):
         raise ValueError(f"expected RLE counts as text or a list, found {kind_of_json(counts)}")
@@ -369,59 +363,3 @@ def _mask(segmentation: Any, picture: Picture) -> list[list[float]] | Rle | None
     if isinstance(counts, list):
         return rle_api.from_runs(counts, picture.size)
     return {"size": size, "counts": counts}
-
-
-def usable_id(value: Any) -> TypeGuard[int]:
-    """Whether it is a whole number in 0…2^63 - 1."""
-    return type(value) is int and 0 <= value <= MAX_ID
-
-
-def is_number(value: Any) -> bool:
-    """Whether it is a finite number (true and false are not)."""
-    return type(value) in (int, float) and -1e18 < value < 1e18  # false for NaN; isfinite(10**400) raises
-
-
-def point_of(raw: dict[str, Any]) -> tuple[float, float] | None:
-    """An annotation's point, inside the image or not; None if it has none or it is invalid."""
-    point = raw.get("point")
-    if isinstance(point, list) and len(point) == 2 and all(map(is_number, point)):
-        return float(point[0]), float(point[1])
-    return None
-
-
-def box_of(raw: dict[str, Any]) -> tuple[float, float, float, float] | None:
-    """x, y, width, height of an annotation's `box` or else `bbox`; None if neither is valid."""
-    for name in ("box", "bbox"):
-        box = raw.get(name)
-        if isinstance(box, list) and len(box) == 4 and all(map(is_number, box)) and min(box[2:]) > 0:
-            x, y, width, height = map(float, box)
-            return x, y, width, height
-    return None
-
-
-def rle_of(raw: dict[str, Any], picture: Picture) -> Rle:
-    """The mask of an annotation whose segmentation is known to be sound."""
-    segmentation = raw["segmentation"]
-    if isinstance(segmentation, list):
-        return rle_api.from_polygons(segmentation, picture.size)
-    if isinstance(segmentation["counts"], list):
-        return rle_api.from_runs(segmentation["counts"], picture.size)
-    return {"size": list(picture.size), "counts": segmentation["counts"]}
-
-
-def named(raw: Any, place: int) -> str:
-    """What a message calls an annotation."""
-    key = raw.get("id") if isinstance(raw, dict) else None
-    return f"annotation {key}" if type(key) is int else f"annotations[{place}]"
-
-
-def kind_of_json(value: Any) -> str:
-    """The JSON type of a value, in words."""
-    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")
-
-
-def _shown(value: Any) -> str:
-    """A value of the file, at most 40 characters."""
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -91,7 +91,10 @@ class TrainTransform:
         layers = torch.cat([masks, regions]).to(torch.uint8)
         picture: Tensor = tv_tensors.Image(image)
         if size != instances.size:
-            picture, layers = TF.resize(picture, list(size), antialias=True), resize_masks(layers, list(size))
+            picture, layers = (
+                TF.resize(picture, list(size), antialias=True),
+                resize_mask_stack(layers, list(size)),
+            )
         picture, turned = self._turn(picture, tv_tensors.Mask(layers))
         picture = self.color(picture)
         boolean = turned.as_subclass(Tensor).bool()
@@ -114,7 +117,7 @@ class TrainTransform:
         return picture, layers
 
 
-def resize_masks(masks: Tensor, size: list[int]) -> Tensor:
+def resize_mask_stack(masks: Tensor, size: list[int]) -> Tensor:
     """Masks (N, h, w) uint8 at another size [H, W]: each pixel takes the one under its middle.
 
     Only masks with a pixel are touched: an image of 369 nuclei has few in a crop.

@@ -7,7 +7,7 @@ dropped in silence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,12 +19,37 @@ from wssis.data.records import Annotation, CocoData, ImageRecord
 from wssis.errors import InputError
 from wssis.formats.class_map import Classes, named, one_line
 from wssis.formats.find_images import Embedded, Locator
-from wssis.formats.notices import Notices
 from wssis.formats.parallel import in_batches
 from wssis.formats.records import LabelledImage, Unlabelled
 from wssis.formats.to_pixels import Fit, Task, fit_all, task_of
 
 Sources = Iterable[tuple[str, Iterable[LabelledImage | Unlabelled]]]
+FIRST = 3  # records that are named
+
+
+class Notices:
+    """Non-errors that a person should know about: counts by kind, with the first few records."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, tuple[int, list[str]]] = {}
+
+    def add(self, what: str, record: str, count: int = 1) -> None:
+        """Count `what` once more, at `record`."""
+        before, records = self.found.get(what, (0, []))
+        self.found[what] = before + count, (records if len(records) >= FIRST else [*records, record])
+
+    def lines(self) -> list[str]:
+        """A line for each kind."""
+        return [
+            f"{what}: {count} ({'; '.join(records)}{'; …' if count > len(records) else ''})"
+            for what, (count, records) in self.found.items()
+        ]
+
+    def values(self) -> list[Mapping[str, Any]]:
+        """The same as JSON values."""
+        return [
+            {"what": what, "count": count, "first": records} for what, (count, records) in self.found.items()
+        ]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def crop_windows(masks: Tensor, points: Tensor, scale: float | Tensor, smallest:
     Returns:
         (N, 4) float32 x0, y0, x1, y1 pixels; windows may reach over the image's border.
     """
-    boxes = boxes_of(masks, points)
+    boxes = crop_boxes(masks, points)
     sides = (boxes[:, 2:] - boxes[:, :2]).amax(1)
     half = (sides * scale).clamp(min=smallest) / 2
     centres = (boxes[:, 2:] + boxes[:, :2]) / 2
@@ -32,7 +32,7 @@ def crop_windows(masks: Tensor, points: Tensor, scale: float | Tensor, smallest:
     return torch.cat([centres - half[:, None], centres + half[:, None]], 1)
 
 
-def boxes_of(masks: Tensor, points: Tensor) -> Tensor:
+def crop_boxes(masks: Tensor, points: Tensor) -> Tensor:
     """(N, 4) tight boxes x0, y0, x1, y1 with exclusive ends; an empty mask has its point's pixel."""
     boxes = mask_boxes(masks).to(points.dtype)
     pixel = torch.cat([points.floor(), points.floor() + 1], 1)

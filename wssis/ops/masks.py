@@ -29,7 +29,7 @@ def row_column_sums(masks: Tensor) -> tuple[Tensor, Tensor]:
     return rows, columns[:, :width]
 
 
-def areas(masks: Tensor) -> Tensor:
+def mask_areas(masks: Tensor) -> Tensor:
     """Foreground pixels (N,) int64 of bool masks (N, H, W)."""
     if masks.numel() == 0:
         return masks.new_zeros(len(masks), dtype=torch.int64)
@@ -40,7 +40,7 @@ def areas(masks: Tensor) -> Tensor:
 
 def mask_iou(a: Tensor, b: Tensor) -> Tensor:
     """IoU of a[i] with b[i]: (N, H, W) bool both -> (N,) float32; 0 where both are empty."""
-    return areas(a & b).to(torch.float32) / areas(a | b).clamp(min=1)
+    return mask_areas(a & b).to(torch.float32) / mask_areas(a | b).clamp(min=1)
 
 
 def _packed(masks: Tensor, size: int) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from wssis.instances import Instances
-from wssis.ops.masks import areas
+from wssis.ops.masks import mask_areas
 from wssis.pseudo_labels.mask_fusion import blends
 from wssis.pseudo_labels.proposals import Proposals
 from wssis.settings import PseudoRules
@@ -61,7 +61,7 @@ def masks_and_signals(proposals: Proposals, rules: PseudoRules) -> tuple[Instanc
         scores=confidences(sure, at_point, agreement, rules),
         ids=proposals.ids,
     )
-    return instances, signal(sure, views, areas(masks) / area.clamp(min=1))
+    return instances, signal(sure, views, mask_areas(masks) / area.clamp(min=1))
 
 
 def with_drawn(found: Instances, drawn: Instances, rules: PseudoRules) -> Instances:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as mask_api
 
 from wssis.data import rle as rle_api
-from wssis.data.coco_reader import CocoDocument, Problem, RawAnnotation, box_of, named, rle_of
+from wssis.data.coco_fields import box_of, record_name, rle_of
+from wssis.data.coco_reader import CocoDocument, Problem, RawAnnotation
 from wssis.validation.polygons import Floats, Ints, Polygons
 from wssis.validation.problems import Limits
 
@@ -42,7 +43,7 @@ class Labels:
     box: Floats
 
 
-def examine(document: CocoDocument, limits: Limits) -> Labels:
+def examine_annotations(document: CocoDocument, limits: Limits) -> Labels:
     """Read every annotation and check its mask; problems go to `document.report`."""
     polygons = Polygons()
     runs: list[tuple[int, rle_api.Rle]] = []  # row, RLE
@@ -133,4 +134,4 @@ def problem_of(
 def name_of(document: CocoDocument, place: int) -> str:
     """What a message calls the annotation at `place`."""
     raw: Any = document.raw["annotations"][place]
-    return named(raw, place)
+    return record_name(raw, place)

@@ -9,7 +9,8 @@ from functools import cached_property
 from itertools import count
 from typing import Any
 
-from wssis.data.coco_reader import MAX_ID, Problem, usable_id
+from wssis.data.coco_fields import MAX_ID, usable_id
+from wssis.data.coco_reader import Problem
 from wssis.validation.image_files import listing
 from wssis.validation.validate import Findings
 

@@ -10,10 +10,11 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from wssis.data.coco_reader import CocoDocument, Picture, Problem
+from wssis.data.coco_fields import Picture
+from wssis.data.coco_reader import CocoDocument, Problem
 from wssis.data.images import image_digest, image_header, read_image
 from wssis.errors import InputError
-from wssis.validation.problems import grouped
+from wssis.validation.problems import problems_by_kind
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".jp2"}
 _CHUNK = 500
@@ -96,7 +97,7 @@ def examine_pictures(document: CocoDocument, files: Files, folder: str) -> list[
     problems: list[Problem] = []
     for picture in document.pictures:
         problems += _picture(picture, files[picture.file_name])
-    missing = grouped(problems).get("missing-image", [])
+    missing = problems_by_kind(problems).get("missing-image", [])
     if missing and len(missing) == len(document.pictures):
         detail = "none of the images is in it" if os.path.isdir(folder) else "no such folder"
         return [Problem("no-folder", str(folder), detail)]

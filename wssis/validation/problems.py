@@ -73,7 +73,7 @@ KINDS: dict[str, Kind] = {
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
-def grouped(problems: Iterable[Problem]) -> dict[str, list[Problem]]:
+def problems_by_kind(problems: Iterable[Problem]) -> dict[str, list[Problem]]:
     """Problems by kind, in the order of `KINDS`."""
     found: dict[str, list[Problem]] = {}
     for problem in problems:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from wssis.data.coco_reader import Problem, box_of, named, point_of, rle_of
+from wssis.data.coco_fields import box_of, point_of, record_name, rle_of
+from wssis.data.coco_reader import Problem
 from wssis.validation.edits import Copy
 
 NEAR = 2.0  # pixels outside of the image from which a point is moved in
@@ -81,7 +82,7 @@ def _double(copy: Copy, problem: Problem) -> None:
     record, other = records[problem.place], records[problem.other]
     if record is None or other is None or record.get("category_id") != other.get("category_id"):
         return
-    copy.put(problem, f"removed, {named(other, problem.other)} is kept", None)
+    copy.put(problem, f"removed, {record_name(other, problem.other)} is kept", None)
 
 
 def _crossing(copy: Copy, problem: Problem) -> None:

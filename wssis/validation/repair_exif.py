@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from wssis.data import rle as rle_api
-from wssis.data.coco_reader import Picture, box_of, point_of, rle_of
+from wssis.data.coco_fields import Picture, box_of, point_of, rle_of
 from wssis.data.exif import turn_mask, turn_points
 
 

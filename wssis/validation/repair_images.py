@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
-from wssis.data.coco_reader import TWICE, Problem, usable_id
+from wssis.data.coco_fields import usable_id
+from wssis.data.coco_reader import TWICE, Problem
 from wssis.validation.edits import Change, Copy
 from wssis.validation.repair_exif import turned
 

@@ -10,7 +10,7 @@ from typing import Any
 from wssis.data.coco_reader import CocoDocument, Problem, image_dir_of
 from wssis.errors import InputError
 from wssis.files import gc_disabled
-from wssis.validation.annotations import Labels, examine
+from wssis.validation.annotations import Labels, examine_annotations
 from wssis.validation.duplicates import duplicates
 from wssis.validation.image_files import Files, examine_pictures, listing, start_reading, unlisted
 from wssis.validation.problems import Limits
@@ -76,7 +76,7 @@ def check(
         unknown = [name for name in names if name not in known]
         whole = len(names) <= limits.decode
         gather = start_reading(folder, unknown, whole)
-        labels = examine(document, limits)
+        labels = examine_annotations(document, limits)
         problems += duplicates(document, labels, limits)
         coverage = survey(document, labels, limits, levels)
         problems += coverage.problems

@@ -44,7 +44,12 @@ def labelled_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         here = StageContext("test", load_params())
         for work in (given_labels.split, teacher, rough, tune_refiner, refiner, tune_pseudo):
             work(here)
-        for work in (predicted.predicted, point_labels.prompted, point_labels.refined, point_labels.ours):
+        for work in (
+            predicted.label_by_predictions,
+            point_labels.prompted,
+            point_labels.refined,
+            point_labels.ours,
+        ):
             work(here)
         given_labels.oracle(here)
     return folder

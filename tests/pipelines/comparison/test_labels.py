@@ -67,7 +67,12 @@ def test_no_label_but_the_oracles_hangs_on_the_truth_or_val(
     paths.WEAK_TRUTH.unlink()
     before = {row: (paths.ROW_LABELS / f"{row}.json").read_bytes() for row in ROWS}
     here = StageContext("test", load_params())
-    for work in (predicted.predicted, point_labels.prompted, point_labels.refined, point_labels.ours):
+    for work in (
+        predicted.label_by_predictions,
+        point_labels.prompted,
+        point_labels.refined,
+        point_labels.ours,
+    ):
         work(here)
     assert {row: (paths.ROW_LABELS / f"{row}.json").read_bytes() for row in ROWS} == before
     with pytest.raises(InputError, match="weak"):
@@ -131,8 +136,8 @@ def test_students_are_trained_measured_and_shown(project: Path, monkeypatch: pyt
 def test_mean_and_deviation_over_seeds() -> None:
     keys = ("AP50", "AP75", "AP_small", "AP_medium", "AP_large", "masks", "label_hours")
     found = [{"AP": ap, **dict.fromkeys(keys, 1.0)} for ap in (0.2, 0.3)]
-    entry = table.summary("ours", 0.1, found)
+    entry = table.row_summary("ours", 0.1, found)
     assert entry["AP"] == pytest.approx(0.25)
     assert entry["AP_std"] == pytest.approx(0.0707, abs=1e-4)
     assert table.shown_ap(entry) == "0.250 ± 0.071"
-    assert table.shown_ap(table.summary("ours", 0.1, found[:1])) == "0.200"
+    assert table.shown_ap(table.row_summary("ours", 0.1, found[:1])) == "0.200"

@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from pipelines.config.params import flatten, load_params, member_type, parse, parse_yaml, read_yaml
-from pipelines.config.presets import load_preset, preset_values, render
+from pipelines.config.presets import load_preset, preset_values, render_params
 from pipelines.config.schema import DEFAULTS, Folder, Params
 from wssis.errors import InputError
 
@@ -33,7 +33,7 @@ def sections(kind: Any = Params) -> Iterator[Any]:
 def test_params_yaml_is_the_preset_shapes_to_the_byte() -> None:
     path = Path("presets/shapes.yaml")
     assert (
-        render(preset_values(ROOT / path), ROOT / path).replace(f"{ROOT}/", "")
+        render_params(preset_values(ROOT / path), ROOT / path).replace(f"{ROOT}/", "")
         == (ROOT / "params.yaml").read_text()
     )
     assert load_params(ROOT / "params.yaml") == DEFAULTS
@@ -46,7 +46,7 @@ def test_presets_are_those_that_the_docs_name() -> None:
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_a_written_preset_names_every_key_and_says_what_the_preset_says(path: Path) -> None:
-    text = render(preset_values(path), path)
+    text = render_params(preset_values(path), path)
     values = parse_yaml(text, path)
     assert parse(values, Params, path) == load_preset(path)
     assert set(flatten(values)) == set(flatten(load_preset(path)))
@@ -116,4 +116,4 @@ def test_an_invalid_preset_is_one_line(tmp_path: Path, text: str, words: str) ->
 def test_any_name_survives_writing(tmp_path: Path, text: str) -> None:
     (tmp_path / "p.yaml").write_text("# a\n")
     values = preset_values(tmp_path / "p.yaml") | {"tracking": {"experiment": text}}
-    assert parse_yaml(render(values, tmp_path / "p.yaml"), "")["tracking"]["experiment"] == text
+    assert parse_yaml(render_params(values, tmp_path / "p.yaml"), "")["tracking"]["experiment"] == text

@@ -95,7 +95,7 @@ def onnx_file(student: Path, folder: Path, tmp_path_factory: pytest.TempPathFact
 @pytest.mark.parametrize("batch", [1, 3, 4])
 def test_onnx_agrees_with_the_student(student: Path, onnx_file: Path, batch: int) -> None:
     predictor, _ = load_predictor(student)
-    result = command.compare(export.open_onnx(onnx_file, 1), predictor, pictures(), batch)
+    result = command.compare_outputs(export.open_onnx(onnx_file, 1), predictor, pictures(), batch)
     assert result.holds, str(result)
     assert result.instances > 3
     assert [len(predictor.predict([image])[0]) > 0 for image in pictures()] == [True, False, True, True]
@@ -143,7 +143,7 @@ def test_torch_export(student: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert json.loads(found[export.METADATA_FILE])["class_names"] == ["cat", "dog"]
     predictor, _ = load_predictor(student)
     for batch in (1, 4):
-        assert command.compare(program.module(), predictor, pictures(), batch).holds
+        assert command.compare_outputs(program.module(), predictor, pictures(), batch).holds
 
 
 @pytest.fixture

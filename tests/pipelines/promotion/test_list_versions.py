@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.promotion.list_versions import list_models, table
+from pipelines.promotion.list_versions import list_models, version_table
 from pipelines.registry import versions
 from wssis.errors import InputError
 
@@ -37,4 +37,4 @@ def test_no_models_is_one_line(tmp_path: Path, store: Path, monkeypatch: pytest.
 
 
 def test_columns_are_aligned() -> None:
-    assert table([["a", "bb"], ["ccc", "d"]]) == ["a    bb", "ccc  d"]
+    assert version_table([["a", "bb"], ["ccc", "d"]]) == ["a    bb", "ccc  d"]

@@ -37,7 +37,7 @@ def test_the_candidate_replaces_the_version_in_production(registered: Path) -> N
     assert versions.aliases(NAME) == {"candidate": 3, "production": 1}
     run()
     assert versions.aliases(NAME) == {"candidate": 3, "production": 3, "previous": 1}
-    first, second = promotion.log()
+    first, second = promotion.read_log()
     assert (first["event"], first["version"], first["production"]) == ("promoted", 1, None)
     assert (second["event"], second["version"], second["production"]) == ("promoted", 3, 1)
     assert second["checks"]["gain"] == {"passed": True, "found": "+0.1"}
@@ -47,7 +47,7 @@ def test_the_candidate_replaces_the_version_in_production(registered: Path) -> N
     assert {key: tags[f"promote/{key}"] for key in expected} == expected
     assert tags["student_AP"] == "0.3"
     run(3)  # in production already
-    assert len(promotion.log()) == 2
+    assert len(promotion.read_log()) == 2
 
 
 def test_checks_without_a_comparison_are_not_passed(
@@ -58,7 +58,7 @@ def test_checks_without_a_comparison_are_not_passed(
     output = capsys.readouterr().out
     assert "  passed  answers: ok" in output
     assert "  not compared  gain: nothing to compare with" in output
-    assert promotion.log()[-1]["checks"]["gain"]["passed"] is None
+    assert promotion.read_log()[-1]["checks"]["gain"]["passed"] is None
     assert versions.find(NAME, 1).tags["promote/check gain"] == "not compared: nothing to compare with"
 
 
@@ -67,7 +67,7 @@ def test_a_refusal_moves_nothing_and_is_logged(registered: Path) -> None:
     with pytest.raises(InputError, match=r"wssis-student/2.*gain: -0\.2.*star -0\.3.*--force"):
         run(2, BAD)
     assert versions.aliases(NAME) == {"candidate": 3, "production": 1}
-    assert promotion.log()[-1]["event"] == "refused"
+    assert promotion.read_log()[-1]["event"] == "refused"
     tags = versions.find(NAME, 2).tags
     assert (tags["promote/event"], tags["promote/check classes"]) == ("refused", "failed: star -0.3")
 
@@ -77,15 +77,15 @@ def test_force_needs_a_reason_and_logs_it(registered: Path) -> None:
     for why in ("", "  "):
         with pytest.raises(InputError, match="--why"):
             run(2, BAD, force=True, why=why)
-    assert len(promotion.log()) == 1
+    assert len(promotion.read_log()) == 1
     run(2, BAD, force=True, why="new microscope")
     assert versions.aliases(NAME) == {"candidate": 3, "production": 2, "previous": 1}
-    entry = promotion.log()[-1]
+    entry = promotion.read_log()[-1]
     assert (entry["event"], entry["why"]) == ("forced", "new microscope")
     assert entry["checks"]["gain"]["passed"] is False
     assert versions.find(NAME, 2).tags["promote/why"] == "new microscope"
     run(3, GOOD, force=True, why="to be sure")  # passes: an ordinary promotion
-    assert promotion.log()[-1]["event"] == "promoted"
+    assert promotion.read_log()[-1]["event"] == "promoted"
 
 
 def test_missing_versions_are_named(registered: Path) -> None:
@@ -96,7 +96,7 @@ def test_missing_versions_are_named(registered: Path) -> None:
     open_store().delete_registered_model_alias(NAME, "candidate")
     with pytest.raises(InputError, match="alias candidate"):
         run()
-    assert promotion.log() == []
+    assert promotion.read_log() == []
 
 
 def test_rollback_swaps_and_twice_is_the_beginning(registered: Path) -> None:
@@ -110,7 +110,7 @@ def test_rollback_swaps_and_twice_is_the_beginning(registered: Path) -> None:
     assert versions.aliases(NAME) == {"candidate": 3, "production": 1, "previous": 2}
     rollback(NAME)
     assert versions.aliases(NAME) == {"candidate": 3, "production": 2, "previous": 1}
-    entries = promotion.log()
+    entries = promotion.read_log()
     assert [entry["event"] for entry in entries] == ["promoted", "promoted", "rolled back", "rolled back"]
     assert entries[2]["why"] == "it crashed"
     assert [entry["production"] for entry in entries] == [None, 1, 2, 1]
@@ -131,7 +131,7 @@ def test_a_truncated_log_line_affects_no_other(registered: Path) -> None:
         file.write('{"id": "half')
     run(2)
     run(3)
-    assert [entry["version"] for entry in promotion.log()] == [1, 2, 3]
+    assert [entry["version"] for entry in promotion.read_log()] == [1, 2, 3]
     assert promotion.log_file().read_text().endswith("}\n")
 
 
@@ -181,7 +181,7 @@ def test_a_killed_move_is_completed_by_the_next_command(
     rollback(NAME)
     assert "completed the move interrupted at" in capsys.readouterr().out
     assert versions.aliases(NAME) == {"candidate": 3, "production": 2, "previous": 3}
-    events = [(entry["event"], entry["version"]) for entry in promotion.log()]
+    events = [(entry["event"], entry["version"]) for entry in promotion.read_log()]
     assert events == [("promoted", 1), ("promoted", 2), ("promoted", 3), ("rolled back", 2)]
     assert promotion.pending(NAME) is None
 
@@ -193,7 +193,7 @@ def test_a_pending_move_to_a_deleted_version_is_dropped(registered: Path) -> Non
     open_store().delete_model_version(NAME, "2")
     run(3)
     assert versions.aliases(NAME) == {"candidate": 3, "production": 3, "previous": 1}
-    assert [entry["version"] for entry in promotion.log()] == [1, 3]
+    assert [entry["version"] for entry in promotion.read_log()] == [1, 3]
 
 
 @pytest.mark.slow
@@ -213,7 +213,7 @@ def test_two_processes_do_not_interleave(registered: Path) -> None:
     for process in processes:
         _, error = process.communicate(timeout=120)
         assert process.returncode == 0, error
-    entries = promotion.log()
+    entries = promotion.read_log()
     assert len(entries) >= 4
     assert [e["production"] for e in entries] == [None, *(e["version"] for e in entries[:-1])]
     last = entries[-1]

@@ -220,6 +220,6 @@ def test_everything_that_it_comes_from_is_printed(
 
 def test_a_failing_command_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
-        restore.run(["git", "no-such-command"], tmp_path)
+        restore.run_command(["git", "no-such-command"], tmp_path)
     assert "git no-such-command" in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipelines.config.params import load_params
 from pipelines.runner.run_stage import StageContext
-from pipelines.search.log import costs, run_search
+from pipelines.search.log import run_search, search_costs
 from pipelines.search.storage import open_storage
 from pipelines.search.study import finished, is_pruned, run_trials, should_prune
 from pipelines.tracking.tracker import NullTracker
@@ -73,7 +73,7 @@ def test_each_trial_is_a_run_and_a_row_and_plots_are_drawn(stage: StageContext, 
         assert ("worth", trial.value, 0) in child["metrics"]
         assert len([m for m in child["metrics"] if m[0] == "reported"]) == len(trial.intermediate_values)
         assert child["times"][0] <= child["times"][1]
-    cost, pruned = costs(trials), sum(map(is_pruned, trials))
+    cost, pruned = search_costs(trials), sum(map(is_pruned, trials))
     assert 0 < pruned == cost["pruned"]
     assert cost["reports"] == (16 - pruned) / 16
     assert cost["trials_an_hour"] > 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.serving.request import LabelerRow, Limits, Point, StudentRow, check_rows, read_rows
+from pipelines.serving.request import LabelerRow, Limits, Point, StudentRow, check_rows, parse_rows
 from tests.pipelines.serving.servers import base64_text, image_file
 from wssis.errors import InputError
 
@@ -19,7 +19,7 @@ IMAGE = base64_text(image_file())
 
 def read(document: Any, kind: str = "student") -> Any:
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
-    return read_rows(body, "application/json; charset=utf-8", kind, LIMITS)
+    return parse_rows(body, "application/json; charset=utf-8", kind, LIMITS)
 
 
 def refused(document: Any, words: str, kind: str = "student") -> None:
@@ -51,15 +51,15 @@ def test_base64_may_have_line_breaks() -> None:
 
 
 def test_an_image_file_is_a_row_of_a_student() -> None:
-    assert read_rows(b"bytes", "image/png", "student", LIMITS) == [StudentRow(image=b"bytes")]
+    assert parse_rows(b"bytes", "image/png", "student", LIMITS) == [StudentRow(image=b"bytes")]
     with pytest.raises(InputError, match="Content-Type: expected application/json, found image/png"):
-        read_rows(b"bytes", "image/png", "labeler", LIMITS)
+        parse_rows(b"bytes", "image/png", "labeler", LIMITS)
 
 
 @pytest.mark.parametrize("kind", ["", "text/csv", "application/vnd.apache.parquet", "x" * 500])
 def test_other_content_types_are_refused(kind: str) -> None:
     with pytest.raises(InputError, match="Content-Type: expected application/json, or an image") as caught:
-        read_rows(b"{}", kind, "student", LIMITS)
+        parse_rows(b"{}", kind, "student", LIMITS)
     assert len(str(caught.value)) < 300
 
 

@@ -28,7 +28,7 @@ from pipelines.config.presets import load_preset
 from pipelines.config.schema import Params
 from pipelines.runner.run_stage import StageContext, exit_code
 from pipelines.search import workers
-from pipelines.search.refiner_objective import RefinerObjective, space_of, values_of, with_values
+from pipelines.search.refiner_objective import RefinerObjective, space_of, values_of, with_settings
 from pipelines.search.rules_objective import RulesObjective
 from pipelines.search.study import DEFAULTS, PRUNED
 from pipelines.stages import tune_pseudo, tune_refiner
@@ -269,10 +269,10 @@ def test_every_preset_lies_inside_its_bounds_and_can_be_searched(preset: Path) -
     values, space = values_of(section), space_of(section)
     assert values.keys() == space.keys()
     assert all(bounds.low <= values[name] <= bounds.high for name, bounds in space.items())
-    assert with_values(section, values) is section
+    assert with_settings(section, values) is section
     for end in ("low", "high"):
         extreme = {name: getattr(bounds, end) for name, bounds in space.items()}
-        found = with_values(section, extreme)  # whose settings check themselves
+        found = with_settings(section, extreme)  # whose settings check themselves
         assert values_of(found) == extreme
         low, high = found.model.scale_range
         assert 1 <= low <= high
@@ -280,7 +280,7 @@ def test_every_preset_lies_inside_its_bounds_and_can_be_searched(preset: Path) -
 
 def test_crops_of_training_follow_the_scale(workspace: Path) -> None:
     section = stage("refiner").params.refiner
-    found = with_values(section, {**values_of(section), "scale": section.model.scale * 1.5})
+    found = with_settings(section, {**values_of(section), "scale": section.model.scale * 1.5})
     assert found.model.scale_range == pytest.approx([1.5 * end for end in section.model.scale_range])
 
 

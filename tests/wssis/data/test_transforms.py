@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from wssis.data.transforms import TrainTransform, resize_image, resize_masks, resize_points
+from wssis.data.transforms import TrainTransform, resize_image, resize_mask_stack, resize_points
 from wssis.instances import Instances
 from wssis.ops.masks import mask_iou
 from wssis.settings import AugmentSettings, ResizeSettings
@@ -78,8 +78,8 @@ def test_masks_are_not_shifted_against_the_picture(boxes, factor) -> None:
 
 def test_masks_take_the_pixel_under_the_middle() -> None:
     row = torch.tensor([[0, 1, 0, 0, 1, 0, 0, 0, 0]], dtype=torch.uint8).expand(3, 9)[None]
-    assert resize_masks(row, [1, 3])[0].tolist() == [[1, 1, 0]]
-    assert resize_masks(torch.zeros((0, 5, 5), dtype=torch.uint8), [7, 3]).shape == (0, 7, 3)
+    assert resize_mask_stack(row, [1, 3])[0].tolist() == [[1, 1, 0]]
+    assert resize_mask_stack(torch.zeros((0, 5, 5), dtype=torch.uint8), [7, 3]).shape == (0, 7, 3)
 
 
 def test_nothing_changes_where_nothing_is_asked_for(boxes) -> None:

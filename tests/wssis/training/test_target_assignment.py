@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from wssis.instances import Instances
 from wssis.models.raw_maps import RawMaps
-from wssis.ops.masks import area_average, areas
+from wssis.ops.masks import area_average, mask_areas
 from wssis.training.target_assignment import Targets, assign, centre_of_mass, downscale_masks, mask_boxes
 
 GRIDS = ((16, 16), (8, 8), (4, 4))
@@ -69,7 +69,7 @@ def test_centres_and_boxes_against_coordinates(size):
     )
     masks = torch.cat([masks, torch.zeros((1, *size), dtype=torch.bool)])
     centres, boxes = centre_of_mass(masks), mask_boxes(masks)
-    assert torch.equal(areas(masks), masks.flatten(1).sum(1))
+    assert torch.equal(mask_areas(masks), masks.flatten(1).sum(1))
     for mask, centre, box in zip(masks, centres, boxes, strict=True):
         rows, columns = mask.nonzero(as_tuple=True)
         if not len(rows):
@@ -90,8 +90,8 @@ def test_centres_of_views_and_of_no_mask():
     assert torch.equal(centre_of_mass(shifted), expected)
     assert centre_of_mass(whole[:0]).shape == (0, 2)
     assert mask_boxes(whole[:0]).shape == (0, 4)
-    assert areas(whole[:0]).shape == (0,)
-    assert torch.equal(areas(shifted), whole.flatten(1).sum(1))
+    assert mask_areas(whole[:0]).shape == (0,)
+    assert torch.equal(mask_areas(shifted), whole.flatten(1).sum(1))
 
 
 @pytest.mark.parametrize("tag", ["a", "b", "c"])

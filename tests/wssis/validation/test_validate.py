@@ -21,7 +21,7 @@ from wssis.data.coco import load_coco
 from wssis.data.images import read_image
 from wssis.validation.duplicates import close_pairs
 from wssis.validation.polygons import crossing
-from wssis.validation.problems import KINDS, Limits, grouped
+from wssis.validation.problems import KINDS, Limits, problems_by_kind
 from wssis.validation.repair import remaining, repair
 from wssis.validation.statistics import Levels
 from wssis.validation.validate import Findings, check
@@ -72,7 +72,9 @@ def image(place: int, **fields: Any) -> Change:
 
 
 def kinds(findings: Findings) -> dict[str, list[str]]:
-    return {kind: [item.record for item in found] for kind, found in grouped(findings.problems).items()}
+    return {
+        kind: [item.record for item in found] for kind, found in problems_by_kind(findings.problems).items()
+    }
 
 
 def repaired(raw: dict[str, Any], folder: Path, **options: Any) -> tuple[dict[str, Any], list[Any], Findings]:
