@@ -176,7 +176,8 @@ class CocoDocument:
             height, width = raw.get("height"), raw.get("width")
             remedy = "Correct the image's height and width"
             if type(height) is not int or type(width) is not int or height < 1 or width < 1:
-                detail = f"expected height and width in whole pixels, found {shown_ids(height)} and {shown_ids(width)}"
+                found = f"{shown_ids(height)} and {shown_ids(width)}"
+                detail = f"expected height and width in whole pixels, found {found}"
             elif height * width > MAX_PIXELS:
                 detail = f"expected at most {MAX_PIXELS // 1_000_000} megapixels, found {width} x {height}"
                 remedy = "Correct the size, or cut the image into tiles"
