@@ -77,7 +77,7 @@ def run(bench: Bench, given: argparse.Namespace) -> None:
     for name, (refiner, side) in networks(bench).items():
         if name not in given.network:
             continue
-        image = refiner.normalise(scene(side)[0].to(bench.device))
+        image = refiner.normalize(scene(side)[0].to(bench.device))
         for count in given.crops:
             objects = objects_of(count, side, min(refiner.num_classes, CLASSES), bench.device)
             ways = {

@@ -1,4 +1,4 @@
-"""The one exception for wrong input: what a person can mend without reading code."""
+"""`InputError`: invalid input that the user can fix without reading code."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from pathlib import Path
 
 
 class InputError(Exception):
-    """Input that cannot be used. `str()` is one line: file, record, what is wrong, what to do.
+    """Invalid input. `str()` is one line: file, record, problem, remedy.
 
     Args:
-        problem: what was expected and what was found.
-        where: the file (or folder, or option) at fault.
+        problem: what was expected and what was found, or what failed.
+        where: the file, folder or option at fault.
         record: the record in it, e.g. ``annotation 17`` or ``line 3``.
-        remedy: what to do about it.
+        remedy: what the user can do.
     """
 
     def __init__(self, problem: str, *, where: str | Path = "", record: str = "", remedy: str = "") -> None:

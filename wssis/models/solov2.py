@@ -10,17 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wssis.models.backbone import Backbone
-from wssis.models.fpn import FPN
-from wssis.models.layers import conv_block, tower, with_coordinates
+from wssis.models.layers import FPN, conv_block, tower, with_coordinates
 from wssis.models.position_term import POSITION_TERMS
 from wssis.models.raw_maps import RawMaps
 from wssis.settings import SOLOv2Settings
 
-PAD_TO = 32  # coarsest stride of any backbone used
+PAD_TO = 32  # coarsest stride of the supported backbones
 
 
 class InstanceHead(nn.Module):
-    """Pyramid maps, resized to each level's grid, to category logits and mask kernels."""
+    """Category logits, mask kernels and position terms from the pyramid maps, resized to each level's
+    grid."""
 
     def __init__(self, settings: SOLOv2Settings, num_classes: int) -> None:
         super().__init__()
@@ -31,24 +31,28 @@ class InstanceHead(nn.Module):
         self.category = nn.Conv2d(width, num_classes, 3, padding=1)
         self.kernel = nn.Conv2d(width, settings.mask_channels, 3, padding=1)
         nn.init.normal_(self.category.weight, std=0.01)
-        # Every cell starts at a probability of 1 %.
+        # Every cell starts with a probability of 1 %.
         self.category.bias = nn.Parameter(torch.full((num_classes,), -math.log(99)))
         nn.init.normal_(self.kernel.weight, std=0.01 if settings.parity else 0.02)
         self.kernel.bias = nn.Parameter(torch.zeros(settings.mask_channels))
         if not settings.parity:
             self.position = nn.Conv2d(width, POSITION_TERMS, 3, padding=1)
             nn.init.normal_(self.position.weight, std=0.02)
-            # Every cell begins as a disc of the level's radius: logit 1 - dx^2 - dy^2.
+            # Every cell starts as a disc of the level's radius: logit 1 - dx^2 - dy^2.
             self.position.bias = nn.Parameter(torch.tensor([0.0, 0.0, -1.0, -1.0, 0.0, 1.0]))
 
     def forward(
         self, maps: list[Tensor], image_size: tuple[int, int]
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Per level: category logits (B, K, rows, columns), kernels (B, C, …), position (B, 6, …) or none."""
+        """Lists over levels: category logits (B, K, rows, columns), kernels (B, C, …), position (B, 6, …).
+
+        The last list is empty under `parity`.
+        """
         categories, kernels, positions = [], [], []
         grids = self.settings.grid_sizes(*image_size)
         for source, grid in zip(self.settings.sources, grids, strict=True):
-            x = with_coordinates(self._level_map(maps, source))
+            # Coordinates are appended before the resize, as in the paper; only the kernel tower sees them.
+            x = with_coordinates(self._level_map(maps, source))  # (B, fpn_channels + 2, h, w)
             if x.shape[-2:] != grid:
                 x = F.interpolate(x, size=grid, mode="bilinear", align_corners=False)
             categories.append(self.category(self.category_tower(x[:, :-2])))
@@ -59,7 +63,8 @@ class InstanceHead(nn.Module):
         return categories, kernels, positions
 
     def _level_map(self, maps: list[Tensor], source: int) -> Tensor:
-        """The paper halves its finest map and enlarges its coarsest before the grids; cells need neither."""
+        """Map of one level. With fixed grids the finest map is halved and P6 enlarged first, as in the
+        paper."""
         x = maps[source]
         if self.settings.grids and source == 0:
             return F.interpolate(x, scale_factor=0.5, mode="bilinear", align_corners=False)
@@ -69,14 +74,14 @@ class InstanceHead(nn.Module):
 
 
 class MaskBranch(nn.Module):
-    """Pyramid maps to one map of mask features at the finest stride."""
+    """Mask features at the finest stride from the pyramid maps."""
 
     def __init__(self, settings: SOLOv2Settings) -> None:
         super().__init__()
         width = settings.fpn_channels if not settings.parity else settings.fpn_channels // 2
         self.last = len(settings.strides) - 1
         self.finest = nn.Sequential(*conv_block(settings.fpn_channels, width, 3))
-        self.coarser = nn.ModuleList()  # for each level, a convolution for each doubling
+        self.coarser = nn.ModuleList()  # per level, one convolution per doubling
         for level in range(1, self.last + 1):
             entry = settings.fpn_channels + (2 if level == self.last else 0)
             self.coarser.append(
@@ -86,7 +91,8 @@ class MaskBranch(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """(B, D, H/s, W/s) with s the finest stride."""
-        total = self.finest(maps[0])
+        # Convolve and upsample every map to the finest stride, then sum.
+        total = self.finest(maps[0])  # (B, width, H/s, W/s)
         for level, convs in enumerate(self.coarser, 1):
             assert isinstance(convs, nn.ModuleList)
             x = with_coordinates(maps[level]) if level == self.last else maps[level]
@@ -98,13 +104,21 @@ class MaskBranch(nn.Module):
 
 
 def padded_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """(H, W) of the network's input, multiples of 32, for images of `sizes` (H, W) together."""
+    """(H, W) of a network input that holds images of `sizes` (H, W); multiples of 32."""
     height, width = (math.ceil(max(side) / PAD_TO) * PAD_TO for side in zip(*sizes, strict=True))
     return height, width
 
 
 class SOLOv2(nn.Module):
-    """Images to raw maps. Knows nothing of targets, thresholds or points.
+    """Images to raw maps, without targets, thresholds or points.
+
+    Example:
+        >>> model = SOLOv2(SOLOv2Settings(pretrained=False), num_classes=4).eval()
+        >>> batch = model.preprocess([torch.zeros((3, 60, 90), dtype=torch.uint8)])
+        >>> batch.shape
+        torch.Size([1, 3, 64, 96])
+        >>> model(batch).features.shape
+        torch.Size([1, 32, 32, 48])
 
     Args:
         settings: see `SOLOv2Settings`.
@@ -122,9 +136,9 @@ class SOLOv2(nn.Module):
         self.masks = MaskBranch(settings)
 
     def preprocess(self, images: list[Tensor]) -> Tensor:
-        """uint8 (3, H_i, W_i) images to one normalised float32 batch (B, 3, H, W).
+        """uint8 (3, H_i, W_i) images to one normalized float32 batch (B, 3, H, W).
 
-        Images lie in the top left corner, the rest is the mean colour. H and W are multiples of 32.
+        Each image is at the top left, padded with the mean color. H and W are multiples of 32.
         """
         device = self.backbone.mean.device
         height, width = padded_size([(image.shape[1], image.shape[2]) for image in images])
@@ -135,7 +149,7 @@ class SOLOv2(nn.Module):
         return batch.contiguous(memory_format=torch.channels_last)
 
     def forward(self, batch: Tensor) -> RawMaps:
-        """(B, 3, H, W) normalised, H and W multiples of 32, to raw maps in float32."""
+        """(B, 3, H, W) normalized, H and W multiples of 32, to raw maps in float32."""
         image_size = (batch.shape[2], batch.shape[3])
         maps = self.fpn(self.backbone(batch))
         category, kernels, position = self.head(maps, image_size)

@@ -1,4 +1,4 @@
-"""The one crop round an object, for training the refiner and for using it: all objects at once."""
+"""Crops around objects, for the refiner in training and prediction, vectorized over objects."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from torchvision.ops import roi_align
 
 from wssis.ops.masks import mask_boxes
 
-NEIGHBOURS = 8  # other points drawn in a crop; farther ones lie outside it or tell nothing
+NEIGHBORS = 8  # other points drawn in a crop; farther ones lie outside it or add nothing
 
 
 def crop_windows(masks: Tensor, points: Tensor, scale: float | Tensor, smallest: float) -> Tensor:
-    """Square windows round rough masks, widened to contain the points.
+    """Square windows around rough masks, widened to contain the points.
 
     Args:
-        masks: (N, H, W) bool; an empty one counts as its point alone.
+        masks: (N, H, W) bool; an empty one is treated as its point.
         points: (N, 2) xy pixels.
-        scale: side of the window in longer sides of the mask's box; a number or (N,).
-        smallest: least side in pixels.
+        scale: window side / longer side of the mask's box; a number or (N,).
+        smallest: minimum side in pixels.
 
     Returns:
-        (N, 4) float32 x0, y0, x1, y1 pixels; windows may reach over the image's border.
+        (N, 4) float32 x0, y0, x1, y1 pixels; windows may extend beyond the image.
     """
-    boxes = crop_boxes(masks, points)
-    sides = (boxes[:, 2:] - boxes[:, :2]).amax(1)
+    boxes = boxes_with_points(masks, points)
+    sides = (boxes[:, 2:] - boxes[:, :2]).amax(1)  # (N,)
     half = (sides * scale).clamp(min=smallest) / 2
-    centres = (boxes[:, 2:] + boxes[:, :2]) / 2
-    reach = (points - centres).abs().amax(1) + smallest / 4
-    half = torch.maximum(half, reach)
-    return torch.cat([centres - half[:, None], centres + half[:, None]], 1)
+    centers = (boxes[:, 2:] + boxes[:, :2]) / 2
+    reach = (points - centers).abs().amax(1) + smallest / 4
+    half = torch.maximum(half, reach)  # (N,)
+    return torch.cat([centers - half[:, None], centers + half[:, None]], 1)
 
 
-def crop_boxes(masks: Tensor, points: Tensor) -> Tensor:
-    """(N, 4) tight boxes x0, y0, x1, y1 with exclusive ends; an empty mask has its point's pixel."""
+def boxes_with_points(masks: Tensor, points: Tensor) -> Tensor:
+    """(N, 4) tight boxes x0, y0, x1, y1 with exclusive ends; an empty mask gets its point's pixel."""
     boxes = mask_boxes(masks).to(points.dtype)
     pixel = torch.cat([points.floor(), points.floor() + 1], 1)
     return torch.where((boxes[:, 2] > boxes[:, 0])[:, None], boxes, pixel)
 
 
 def cut(image: Tensor, windows: Tensor, size: int) -> Tensor:
-    """Crops (N, C, size, size) of one image (C, H, W) float32; outside the image 0."""
+    """Crops (N, C, size, size) of one image (C, H, W) float32; 0 outside the image."""
     rows = torch.zeros((len(windows), 1), device=windows.device)
     return roi_align(image[None], torch.cat([rows, windows], 1), size, sampling_ratio=2, aligned=True)
 
@@ -55,21 +55,24 @@ def cut_each(masks: Tensor, windows: Tensor, size: int) -> Tensor:
 
 
 def paste(crops: Tensor, windows: Tensor, size: tuple[int, int]) -> Tensor:
-    """Put crops (N, h, w) back into maps (N, H, W); 0 outside each window. Bilinear.
+    """Paste crops (N, h, w) into maps (N, H, W), bilinearly; 0 outside each window.
 
-    Windows have sides along the axes, so that bilinear interpolation is a product of a matrix a column and
-    one a row: several times as fast as sampling each pixel for itself.
+    Windows are axis-aligned, so bilinear interpolation is a matrix product per axis: several times faster
+    than sampling every pixel.
     """
-    rows = interpolation(windows[:, 1], windows[:, 3], crops.shape[1], size[0])
-    columns = interpolation(windows[:, 0], windows[:, 2], crops.shape[2], size[1])
+    rows = interpolation(windows[:, 1], windows[:, 3], crops.shape[1], size[0])  # (N, H, h)
+    columns = interpolation(windows[:, 0], windows[:, 2], crops.shape[2], size[1])  # (N, W, w)
     return rows @ crops.float() @ columns.transpose(1, 2)
 
 
 def interpolation(start: Tensor, end: Tensor, source: int, target: int, first: int = 0) -> Tensor:
-    """(N, target - first, source) weights of `source` samples, spread from `start` to `end` (N,) pixels, at
-    each of the pixels `first` to `target`; 0 for pixels whose middle lies outside."""
-    pixels = torch.arange(first, target, device=start.device) + 0.5
-    place = (pixels - start[:, None]) / (end - start)[:, None] * source - 0.5
+    """Weights (N, target - first, source) that interpolate `source` samples linearly.
+
+    The samples span `start` to `end` (N,) in pixels. Pixels `first` to `target` whose center lies outside
+    get weight 0.
+    """
+    pixels = torch.arange(first, target, device=start.device) + 0.5  # (target - first,)
+    place = (pixels - start[:, None]) / (end - start)[:, None] * source - 0.5  # (N, target - first)
     inside = (place >= -0.5) & (place <= source - 0.5)
     samples = torch.arange(source, device=start.device)
     weights = (1 - (place.clamp(0, source - 1)[..., None] - samples).abs()).clamp(min=0)
@@ -77,12 +80,12 @@ def interpolation(start: Tensor, end: Tensor, source: int, target: int, first: i
 
 
 def gaussian_maps(points: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
-    """One Gaussian a point, cut at 3 sigma + 1 pixels as in the paper's code.
+    """One Gaussian per point, cut at 3 sigma + 1 pixels as in the paper's code.
 
     exp(-((X - x)^2 + (Y - y)^2) / (2 sigma^2)) where both distances are at most 3 sigma + 1, else 0.
 
     Args:
-        points: (..., 2) xy in pixel *indices* (the middle of pixel 3 is 3.0).
+        points: (..., 2) xy in pixel *indices* (the center of pixel 3 is 3.0).
         size: (H, W).
         sigma: pixels.
 
@@ -91,20 +94,20 @@ def gaussian_maps(points: Tensor, size: tuple[int, int], sigma: float) -> Tensor
     """
     reach = 3 * sigma + 1
 
-    def line(centre: Tensor, length: int) -> Tensor:
-        distance = torch.arange(length, device=points.device) - centre[..., None]
+    def profile(center: Tensor, length: int) -> Tensor:
+        distance = torch.arange(length, device=points.device) - center[..., None]  # (..., length)
         return torch.exp(-(distance**2) / (2 * sigma**2)) * (distance.abs() <= reach)
 
-    return line(points[..., 1], size[0])[..., :, None] * line(points[..., 0], size[1])[..., None, :]
+    return profile(points[..., 1], size[0])[..., :, None] * profile(points[..., 0], size[1])[..., None, :]
 
 
 def point_maps(points: Tensor, rows: Tensor, windows: Tensor, size: int, sigma: float) -> Tensor:
-    """What a crop is told of points: its own, and those of the nearest other objects.
+    """Point channels of each crop: its own point, and those of the nearest other objects.
 
     Args:
         points: (M, 2) xy pixels of all objects of the image.
-        rows: (N,) which of the objects the crops are of.
-        windows: (N, 4), one a crop.
+        rows: (N,) int64, the object of each crop.
+        windows: (N, 4), one per crop.
         size: side of the crops in pixels.
         sigma: of the Gaussians, in pixels of the crop.
 
@@ -115,14 +118,18 @@ def point_maps(points: Tensor, rows: Tensor, windows: Tensor, size: int, sigma: 
     maps = torch.zeros((count, 2, size, size), device=points.device)
     if not count:
         return maps
-    side = (windows[:, 2] - windows[:, 0])[:, None]
-    own = (points[rows] - windows[:, :2]) / side * size - 0.5
+
+    # Own point, in pixel indices of the crop.
+    side = (windows[:, 2] - windows[:, 0])[:, None]  # (N, 1)
+    own = (points[rows] - windows[:, :2]) / side * size - 0.5  # (N, 2)
     maps[:, 0] = gaussian_maps(own, (size, size), sigma)
-    nearest = min(NEIGHBOURS, len(points) - 1)
+
+    # Nearest other points, at most `NEIGHBORS`, merged into one channel.
+    nearest = min(NEIGHBORS, len(points) - 1)
     if nearest:
-        distance = torch.cdist(points[rows], points)
+        distance = torch.cdist(points[rows], points)  # (N, M)
         distance[torch.arange(count, device=points.device), rows] = float("inf")
-        others = points[distance.topk(nearest, largest=False).indices]
+        others = points[distance.topk(nearest, largest=False).indices]  # (N, nearest, 2)
         local = (others - windows[:, None, :2]) / side[:, None] * size - 0.5
         maps[:, 1] = gaussian_maps(local, (size, size), sigma).amax(1)
     return maps

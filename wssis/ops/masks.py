@@ -1,6 +1,6 @@
-"""Measures and smaller copies of masks, made for hundreds of them at once.
+"""Measure and downscale hundreds of masks at once.
 
-Sums add eight pixels at a time, by reading eight bool pixels as one 64-bit integer.
+Sums add eight pixels at a time by reading eight bool pixels as one 64-bit integer.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ def row_column_sums(masks: Tensor) -> tuple[Tensor, Tensor]:
     """Foreground pixels of each row (N, H) and of each column (N, W) of bool masks (N, H, W), int64."""
     count, height, width = masks.shape
     if masks.numel() == 0:
-        return masks.new_zeros((count, height), dtype=torch.int64), masks.new_zeros(
-            (count, width), dtype=torch.int64
-        )
-    packed = _packed(masks, 8)
-    # A byte holds sums up to 255: add at most 255 words before the bytes are taken apart.
+        zeros = masks.new_zeros((count, height + width), dtype=torch.int64)
+        return zeros[:, :height], zeros[:, height:]
+    # A byte holds sums up to 255: add at most 255 words before splitting them into bytes.
+    packed = _packed(masks, 8)  # (N, H, ceil(W / 8)) int64
     rows: Tensor = sum(
         part.sum(2).view(torch.uint8).view(count, height, 8).sum(2) for part in packed.split(255, 2)
     )  # type: ignore[assignment]
@@ -33,7 +32,7 @@ def mask_areas(masks: Tensor) -> Tensor:
     """Foreground pixels (N,) int64 of bool masks (N, H, W)."""
     if masks.numel() == 0:
         return masks.new_zeros(len(masks), dtype=torch.int64)
-    words = _packed(masks, 8).flatten(1)
+    words = _packed(masks, 8).flatten(1)  # (N, H * ceil(W / 8)) int64
     total: Tensor = sum(part.sum(1).view(torch.uint8).view(-1, 8).sum(1) for part in words.split(255, 1))  # type: ignore[assignment]
     return total
 
@@ -53,7 +52,7 @@ def _packed(masks: Tensor, size: int) -> Tensor:
     return masks.view(_WORDS[size])
 
 
-def centre_of_mass(masks: Tensor) -> Tensor:
+def center_of_mass(masks: Tensor) -> Tensor:
     """Mean column and row index of the foreground.
 
     Args:
@@ -62,7 +61,7 @@ def centre_of_mass(masks: Tensor) -> Tensor:
     Returns:
         (N, 2) float32 xy, pixel *indices* (add 0.5 for pixel coordinates); (0, 0) for an empty mask.
     """
-    return centres_of(*row_column_sums(masks))
+    return centers_of(*row_column_sums(masks))
 
 
 def mask_boxes(masks: Tensor) -> Tensor:
@@ -70,7 +69,8 @@ def mask_boxes(masks: Tensor) -> Tensor:
     return boxes_of(*row_column_sums(masks))
 
 
-def centres_of(rows: Tensor, columns: Tensor) -> Tensor:
+def centers_of(rows: Tensor, columns: Tensor) -> Tensor:
+    """`center_of_mass` from the sums of `row_column_sums`."""
     area = rows.sum(1).clamp(min=1)
     y = (rows * torch.arange(rows.shape[1], device=rows.device)).sum(1)
     x = (columns * torch.arange(columns.shape[1], device=rows.device)).sum(1)
@@ -78,11 +78,12 @@ def centres_of(rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def boxes_of(rows: Tensor, columns: Tensor) -> Tensor:
+    """`mask_boxes` from the sums of `row_column_sums`."""
     ends = []
     for sums in (columns, rows):
         length = sums.shape[1]
         index = torch.arange(length, device=sums.device)
-        present = sums > 0
+        present = sums > 0  # (N, length)
         last = torch.where(present, index + 1, 0).amax(1)
         ends += [torch.minimum(torch.where(present, index, length).amin(1), last), last]
     return torch.stack([ends[0], ends[2], ends[1], ends[3]], 1).float()
@@ -94,8 +95,9 @@ def downscale_masks(masks: Tensor, size: tuple[int, int], exact: bool = False) -
     Args:
         masks: (N, H, W) bool.
         size: (h, w) of the result.
-        exact: the same in the 8-bit fixed point of OpenCV's resize, as the reference implementation has it;
-            differs in fewer than 1 pixel in 3000, and only for sizes that do not divide H and W.
+        exact: the same in the 8-bit fixed point of OpenCV's resize, as in the reference implementation;
+        differs in
+            fewer than 1 pixel in 3000, and only for sizes that do not divide H and W.
 
     Returns:
         (N, h, w) bool.
@@ -104,7 +106,7 @@ def downscale_masks(masks: Tensor, size: tuple[int, int], exact: bool = False) -
         return masks.new_zeros((masks.shape[0], *size))
     stride = masks.shape[1] // size[0]
     if stride % 2 == 0 and masks.shape[1:] == (size[0] * stride, size[1] * stride):
-        # Both rules come to: at least 2 of the 4 pixels in the middle of a block.
+        # Both rules reduce to: at least 2 of the 4 pixels in the middle of a block.
         first, second, pixels = stride // 2 - 1, stride // 2, masks.view(torch.uint8)
         rows = pixels[:, first::stride] + pixels[:, second::stride]
         return rows[..., first::stride] + rows[..., second::stride] >= 2
@@ -142,11 +144,11 @@ def area_average(masks: Tensor, image_size: tuple[int, int], mask_size: tuple[in
     """Share of foreground in each cell of the mask grid.
 
     Args:
-        masks: (N, h, w) bool, the top left part of an image of `image_size` (H, W), the rest is padding.
+        masks: (N, h, w) bool at the top left of an image padded to `image_size` (H, W).
         mask_size: (Hm, Wm). Strides H / Hm = W / Wm of 1, 2, 4 and 8 are fast.
 
     Returns:
-        (N, Hm, Wm) float32. A cell that the edge of (h, w) cuts is averaged over the part inside.
+        (N, Hm, Wm) float32. A cell cut by the edge of (h, w) is averaged over its inside.
     """
     sums, pixels = _block_sums(masks, image_size, mask_size)
     return sums.float() / pixels
@@ -155,7 +157,7 @@ def area_average(masks: Tensor, image_size: tuple[int, int], mask_size: tuple[in
 def _block_sums(
     masks: Tensor, image_size: tuple[int, int], mask_size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
-    """Foreground of each cell of the mask grid (N, Hm, Wm), and what a full cell would have (Hm, Wm)."""
+    """Foreground of each cell of the mask grid (N, Hm, Wm), and pixels of a full cell (Hm, Wm)."""
     count, height, width = masks.shape
     stride = image_size[0] // mask_size[0]
     if masks.numel() == 0:
@@ -173,7 +175,7 @@ def _block_sums(
         if height % stride:
             packed = F.pad(packed, (0, 0, 0, -height % stride))
         sums = packed.view(count, -1, stride, packed.shape[2]).sum(2, dtype=packed.dtype)
-        # Times 0x0101...: the top byte becomes the sum of all bytes, at most 64.
+        # Multiplying by 0x0101... puts the sum of all bytes, at most 64, into the top byte.
         sums = (sums * sum(1 << 8 * i for i in range(stride))) >> 8 * (stride - 1)
     down, right = (
         torch.arange(cells, device=masks.device).mul(-stride).add(length).clamp(1, stride)
@@ -186,25 +188,25 @@ def _block_sums(
 def loss_masks(
     masks: Tensor,
     area: Tensor,
-    centres: Tensor,
+    centers: Tensor,
     image_size: tuple[int, int],
     mask_size: tuple[int, int],
     exact: bool,
     soft: bool,
 ) -> Tensor:
-    """Masks of one image as the loss wants them, in the frame of the padded image.
+    """Target masks of one image at mask resolution, in the frame of the padded image.
 
     Args:
-        masks: (n, h, w) bool. area: (n,) pixels. centres: (n, 2) xy, pixel indices.
-        exact: as the reference implementation shrinks them; objects may vanish.
-        soft: shares of foreground.
+        masks: (n, h, w) bool. area: (n,) pixels. centers: (n, 2) xy, pixel indices.
+        exact: downscale as the reference implementation does; objects may vanish.
+        soft: return shares of foreground.
 
     Returns:
-        (n, Hm, Wm) float32 in 0..1 if soft, else bool: where at least half is foreground, or, where that
-        leaves nothing of an object, the pixel of its centre.
+        (n, Hm, Wm) float32 in 0..1 if soft, else bool: at least half foreground, or, if that
+        leaves nothing of an object, the pixel of its center.
     """
-    if len(masks) > _CHUNK:  # intermediate results stay in the cache, and off the system's allocator
-        pieces = zip(masks.split(_CHUNK), area.split(_CHUNK), centres.split(_CHUNK), strict=True)
+    if len(masks) > _CHUNK:  # keeps intermediate results in the cache
+        pieces = zip(masks.split(_CHUNK), area.split(_CHUNK), centers.split(_CHUNK), strict=True)
         return torch.cat([loss_masks(*piece, image_size, mask_size, exact, soft) for piece in pieces])
     if soft:
         return area_average(masks, image_size, mask_size)
@@ -213,9 +215,11 @@ def loss_masks(
         small = downscale_masks(masks, (size[0], size[1]), exact=True)
         return F.pad(small, (0, mask_size[1] - size[1], 0, mask_size[0] - size[0]))
     sums, pixels = _block_sums(masks, image_size, mask_size)
-    small = sums * 2 >= pixels
-    scale = centres.new_tensor([mask_size[1] / image_size[1], mask_size[0] / image_size[0]])
-    x, y = ((centres + 0.5) * scale).long().unbind(1)
+    small = sums * 2 >= pixels  # (n, Hm, Wm)
+
+    # An object that vanishes keeps the pixel of its center.
+    scale = centers.new_tensor([mask_size[1] / image_size[1], mask_size[0] / image_size[0]])
+    x, y = ((centers + 0.5) * scale).long().unbind(1)
     objects = torch.arange(masks.shape[0], device=masks.device)
     vanished = (area > 0) & ~small.flatten(1).any(1)
     small[objects, y.clamp(max=mask_size[0] - 1), x.clamp(max=mask_size[1] - 1)] |= vanished

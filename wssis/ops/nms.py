@@ -1,4 +1,4 @@
-"""Non-maximum suppression: of neighbouring cells, and of overlapping masks of one class."""
+"""Non-maximum suppression of neighboring cells, and of overlapping masks of one class."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def point_nms(heat: Tensor) -> Tensor:
-    """Keep a value only if none of its upper, left and upper-left neighbours is greater; others become 0.
+    """Keep a value unless its upper, left or upper-left neighbor is greater; others become 0.
 
     Args:
         heat: (B, K, rows, columns) probabilities.
@@ -21,12 +21,11 @@ def point_nms(heat: Tensor) -> Tensor:
 
 
 def overlaps(masks: Tensor, labels: Tensor, by_class: bool) -> Iterator[tuple[Tensor, Tensor]]:
-    """IoU of each mask (row) with each later one (column) of its class, else 0, in blocks.
+    """IoU of each mask (row) with each later mask (column) of its class, else 0, in blocks.
 
     Args:
         masks: (N, h, w) bool or 0/1 float. labels: (N,) int64.
-        by_class: each class is a block of its own, which is less work; else one block of all, without a
-            round trip to the host.
+        by_class: one block per class, which is less work; else one block, without a round trip to the host.
 
     Yields:
         rows (n,) int64 and strictly upper triangular IoU (n, n) float32.
@@ -35,20 +34,20 @@ def overlaps(masks: Tensor, labels: Tensor, by_class: bool) -> Iterator[tuple[Te
         return
     flat = masks.flatten(1)
     if by_class:
-        order = labels.argsort(stable=True)
+        order = labels.argsort(stable=True)  # (N,) rows grouped by class
         sizes = labels.unique(return_counts=True)[1].tolist()
         blocks = list(order.split(sizes))
     else:
         blocks = [torch.arange(len(labels), device=labels.device)]
     for rows in blocks:
-        iou = pairwise_iou(flat[rows].float())
+        iou = pairwise_iou(flat[rows].float())  # (n, n)
         if len(blocks) == 1:
             iou = iou * (labels[rows][:, None] == labels[rows])
         yield rows, iou.triu(1)
 
 
 def pairwise_iou(masks: Tensor, others: Tensor | None = None) -> Tensor:
-    """IoU (…, N, M) of each mask with each of `others`, or of themselves; (…, N, pixels), 0/1 float32."""
+    """IoU (…, N, M) of masks (…, N, pixels), 0/1 float32, with `others` or with each other."""
     area = masks.sum(-1)
     other = area if others is None else others.sum(-1)
     both = masks @ (masks if others is None else others).mT
@@ -56,13 +55,13 @@ def pairwise_iou(masks: Tensor, others: Tensor | None = None) -> Tensor:
 
 
 def matrix_decay(iou: Tensor, kernel: Literal["gaussian", "linear"], sigma: float) -> Tensor:
-    """Factor 0..1 (…, N) of each score in Matrix NMS.
+    """Factor (…, N) in 0..1 of each score in Matrix NMS.
 
     Args:
         iou: (…, N, N) strictly upper triangular, of a higher mask (row) with a lower one (column) of
             its class.
     """
-    worst = iou.amax(-2)[..., :, None]
+    worst = iou.amax(-2)[..., :, None]  # (…, N, 1) greatest overlap of each suppressor
     if kernel == "gaussian":
         decay = (sigma * (worst.square() - iou.square())).exp()
     else:
@@ -82,7 +81,7 @@ def matrix_nms(
 
     With u_ij = IoU of a higher i and a lower j, c_i = max_h u_hi: score_j times the least d_ij (at most 1),
     d = exp(-sigma (u^2 - c^2)) or (1 - u) / (1 - c). A suppressor with c_i = 1 (a copy of a higher mask)
-    has no say under the linear kernel.
+    does not count under the linear kernel.
 
     Args:
         masks: (N, h, w) bool or 0/1 float. labels: (N,) int64.
@@ -98,7 +97,7 @@ def matrix_nms(
 
 
 def mask_nms(masks: Tensor, labels: Tensor, scores: Tensor, threshold: float = 0.5) -> Tensor:
-    """Greedy NMS: a mask goes if its IoU with a kept, higher one of its class is > threshold.
+    """Greedy NMS: drop a mask whose IoU with a kept, higher mask of its class is > threshold.
 
     Args:
         masks: (N, h, w) bool or 0/1 float. labels: (N,) int64. scores: (N,) *in descending order*.
@@ -110,7 +109,7 @@ def mask_nms(masks: Tensor, labels: Tensor, scores: Tensor, threshold: float = 0
     for rows, iou in overlaps(masks, labels, by_class=masks.device.type == "cpu"):
         beats = (iou > threshold).float()
         kept = keep[rows].float()
-        # Who is beaten depends only on higher masks, so that repeating this settles row by row.
+        # A mask depends only on higher ones, so each repetition settles at least one more row.
         for _ in range(len(rows)):
             again = (kept @ beats == 0).float()
             if torch.equal(again, kept):

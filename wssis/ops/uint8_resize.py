@@ -1,4 +1,4 @@
-"""The antialiased resize of 8-bit images in whole numbers: any runtime gets torchvision's pixels."""
+"""torchvision's antialiased resize of 8-bit images in integers, identical in every runtime."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Resample(nn.Module):
-    """`resize_image` of images of one size, as look-ups and sums of int32.
+    """`resize_image` for images of one size, as look-ups and int32 sums.
 
     Args:
         size: (H, W) of the images; out: (H, W) of the result.
@@ -41,11 +41,11 @@ class Resample(nn.Module):
 
 
 def weighted(x: Tensor, taps: Tensor, weights: Tensor, bits: int) -> Tensor:
-    """Sums of an int32 (…, n)'s values at `taps` (t, m) times `weights` (t, m), rounded to 0..255: (…, m)."""
+    """Weighted sums (…, m) of x (…, n) int32 at `taps` (t, m) with `weights` (t, m), rounded to 0..255."""
     total = torch.full_like(x[..., taps[0]], 1 << (bits - 1))
     for places, share in zip(taps, weights, strict=True):
         total = total + x[..., places] * share
-    # Nothing is negative, so that cutting off is rounding down, as a shift does.
+    # All values are positive, so truncation rounds down, as a shift does.
     return torch.div(total, 1 << bits, rounding_mode="trunc").clamp(0, 255)
 
 
@@ -53,18 +53,18 @@ def filter_taps(size: int, out: int) -> tuple[Tensor, Tensor, int]:
     """The triangle filter of torch's antialiased resize of uint8 along one axis.
 
     Returns:
-        places (t, out) int64, weights (t, out) int32 of which a sum is about 1 << bits, and bits.
+        taps (t, out) int64, weights (t, out) int32 whose sums are about 1 << bits, and bits.
     """
     scale = size / out
     support = max(scale, 1.0)
-    centres = scale * (np.arange(out) + 0.5)
-    first = np.maximum((centres - support + 0.5).astype(np.int64), 0)
-    last = np.minimum((centres + support + 0.5).astype(np.int64), size)
+    centers = scale * (np.arange(out) + 0.5)
+    first = np.maximum((centers - support + 0.5).astype(np.int64), 0)
+    last = np.minimum((centers + support + 0.5).astype(np.int64), size)
     steps = np.arange((last - first).max())[:, None]
-    weights = (1 - np.abs((steps + first - centres + 0.5) / support)).clip(min=0)
+    weights = (1 - np.abs((steps + first - centers + 0.5) / support)).clip(min=0)
     weights = np.where(steps < last - first, weights, 0)
     weights /= weights.sum(0)
-    bits = 0  # as many as keep the largest weight in 16 bits
+    bits = 0  # the most that keep the largest weight in 16 bits
     while bits < 22 and int(0.5 + weights.max() * (1 << (bits + 1))) < 1 << 15:
         bits += 1
     whole = np.floor(weights * (1 << bits) + 0.5).astype(np.int32)

@@ -106,7 +106,7 @@ def refine_all(
         (N, S, S) float16 probabilities on the CPU, and the (N, 4) windows that they lie in.
     """
     size = (int(image.shape[1]), int(image.shape[2]))
-    pixels = refiner.normalise(image)
+    pixels = refiner.normalize(image)
     so_far = partial(spread, rough, rough_size, size)
     refined, windows = refine(refiner, pixels, so_far, points, labels)
     for _ in range(refiner.settings.passes - 1):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
@@ -127,19 +126,12 @@ def collate_crops(samples: list[Crops]) -> Crops:
 
 
 def refiner_loss(model: nn.Module, batch: Crops, dice_share: float = 0.5) -> dict[str, Tensor]:
-    """Loss terms `bce` and `dice` (1 - 2 sum(p t) / sum(p + t), two classes as one) of a batch of crops.
-
-    With `dice_share` 0.5 the terms are as they are; 0 leaves twice the first alone, 1 twice the second.
-    """
+    """`Refiner.loss` of a batch of crops."""
     device = next(model.parameters()).device
     *maps, labels = batch
     images, rough, points, target = (part.to(device, non_blocking=True) for part in maps)
     logits = model(images, rough, points, labels.tolist())
-    p = logits.sigmoid().flatten(1)
-    t = target.flatten(1)
-    dice = 1 - (2 * (p * t).sum(1) + 1) / ((p + t).sum(1) + 1)
-    bce = F.binary_cross_entropy_with_logits(logits, target)
-    return {"bce": 2 * (1 - dice_share) * bce, "dice": 2 * dice_share * dice.mean()}
+    return Refiner.loss(logits, target, dice_share)
 
 
 def train_refiner(

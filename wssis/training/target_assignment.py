@@ -14,8 +14,8 @@ from wssis.instances import Instances
 from wssis.ops.masks import (
     area_average,
     boxes_of,
-    centre_of_mass,
-    centres_of,
+    center_of_mass,
+    centers_of,
     downscale_masks,
     loss_masks,
     mask_boxes,
@@ -90,7 +90,7 @@ def nearest_claims(claims: Tensor, slots: Tensor, num_slots: int, distance: Tens
     return claims
 
 
-__all__ = ["IGNORED", "Targets", "assign", "centre_of_mass", "downscale_masks", "mask_boxes"]
+__all__ = ["IGNORED", "Targets", "assign", "center_of_mass", "downscale_masks", "mask_boxes"]
 
 IGNORED = -1
 
@@ -158,7 +158,7 @@ def _measures(
             raise ValueError(f"assign: expected masks of at most {image_size}, got {item.size}")
         full = full.to(item.labels.device)
         rows, columns = row_column_sums(full)
-        centre, area = centres_of(rows, columns), rows.sum(1)
+        centre, area = centers_of(rows, columns), rows.sum(1)
         masks.append(loss_masks(full, area, centre, image_size, mask_size, strict, soft))
         centres.append(centre if strict else centre + 0.5)
         boxes.append(boxes_of(rows, columns))

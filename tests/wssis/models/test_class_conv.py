@@ -6,7 +6,7 @@ from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
 from wssis.models.backbone import Backbone
-from wssis.models.class_conv import ClassConv, with_class_conv
+from wssis.models.refiner import ClassConv, with_class_conv
 
 CLASSES = 4
 

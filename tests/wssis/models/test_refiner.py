@@ -100,7 +100,7 @@ def test_aspp_looks_far_and_keeps_its_size() -> None:
 
 def test_normalise_is_the_encoders() -> None:
     refiner = Refiner(SMALL, 1)
-    white = refiner.normalise(torch.full((3, 4, 5), 255, dtype=torch.uint8))
+    white = refiner.normalize(torch.full((3, 4, 5), 255, dtype=torch.uint8))
     expected = (255 - refiner.encoder.mean) / refiner.encoder.std
     torch.testing.assert_close(white, expected.expand(3, 4, 5))
 

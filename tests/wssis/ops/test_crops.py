@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from wssis.ops.crops import crop_boxes, crop_windows, cut, cut_each, gaussian_maps, paste, point_maps
+from wssis.ops.crops import boxes_with_points, crop_windows, cut, cut_each, gaussian_maps, paste, point_maps
 
 
 def square_mask(size: int = 64, x0: int = 20, y0: int = 10, side: int = 12) -> torch.Tensor:
@@ -26,7 +26,7 @@ def test_an_empty_and_a_one_pixel_mask_have_windows() -> None:
     masks = torch.zeros((2, 64, 64), dtype=torch.bool)
     masks[1, 5, 7] = True
     points = torch.tensor([[30.5, 40.5], [7.5, 5.5]])
-    assert crop_boxes(masks, points).tolist() == [[30, 40, 31, 41], [7, 5, 8, 6]]
+    assert boxes_with_points(masks, points).tolist() == [[30, 40, 31, 41], [7, 5, 8, 6]]
     windows = crop_windows(masks, points, 2.0, 16.0)
     assert ((windows[:, 2:] - windows[:, :2]) == 16).all()
 

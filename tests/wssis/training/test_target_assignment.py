@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from wssis.instances import Instances
 from wssis.models.raw_maps import RawMaps
 from wssis.ops.masks import area_average, mask_areas
-from wssis.training.target_assignment import Targets, assign, centre_of_mass, downscale_masks, mask_boxes
+from wssis.training.target_assignment import Targets, assign, center_of_mass, downscale_masks, mask_boxes
 
 GRIDS = ((16, 16), (8, 8), (4, 4))
 RANGES = ((4, 24), (24, 48), (48, 100))
@@ -55,8 +55,8 @@ def random_image(count: int, seed: int, size: tuple[int, int] = SIZE) -> Instanc
 # Centres, boxes, small masks
 
 
-def test_centre_of_mass_is_the_mean_index_of_the_foreground(parity):
-    out = centre_of_mass(parity["center_of_mass/masks"])
+def test_center_of_mass_is_the_mean_index_of_the_foreground(parity):
+    out = center_of_mass(parity["center_of_mass/masks"])
     torch.testing.assert_close(out, parity["center_of_mass/out_xy"], rtol=1e-5, atol=1e-6)
 
 
@@ -68,7 +68,7 @@ def test_centres_and_boxes_against_coordinates(size):
         < torch.tensor([0.001, 0.1, 0.9, 1.0, 0.5, 0.02])[:, None, None]
     )
     masks = torch.cat([masks, torch.zeros((1, *size), dtype=torch.bool)])
-    centres, boxes = centre_of_mass(masks), mask_boxes(masks)
+    centres, boxes = center_of_mass(masks), mask_boxes(masks)
     assert torch.equal(mask_areas(masks), masks.flatten(1).sum(1))
     for mask, centre, box in zip(masks, centres, boxes, strict=True):
         rows, columns = mask.nonzero(as_tuple=True)
@@ -83,12 +83,12 @@ def test_centres_and_boxes_against_coordinates(size):
 
 def test_centres_of_views_and_of_no_mask():
     whole = torch.rand((5, 40, 48)) < 0.3
-    expected = centre_of_mass(whole.clone())
-    assert torch.equal(centre_of_mass(whole[1:]), expected[1:])
-    assert torch.equal(centre_of_mass(whole.transpose(1, 2)), expected.flip(1))
+    expected = center_of_mass(whole.clone())
+    assert torch.equal(center_of_mass(whole[1:]), expected[1:])
+    assert torch.equal(center_of_mass(whole.transpose(1, 2)), expected.flip(1))
     shifted = torch.cat([torch.zeros(3, dtype=torch.bool), whole.flatten()])[3:].view(whole.shape)
-    assert torch.equal(centre_of_mass(shifted), expected)
-    assert centre_of_mass(whole[:0]).shape == (0, 2)
+    assert torch.equal(center_of_mass(shifted), expected)
+    assert center_of_mass(whole[:0]).shape == (0, 2)
     assert mask_boxes(whole[:0]).shape == (0, 4)
     assert mask_areas(whole[:0]).shape == (0,)
     assert torch.equal(mask_areas(shifted), whole.flatten(1).sum(1))
@@ -268,7 +268,7 @@ def test_the_cell_that_holds_an_objects_centre_is_positive():
     image = random_image(40, seed=3)
     targets = run(image)
     raw = RawMaps(targets.category[..., None], targets.category, torch.zeros(1, 1, *SMALL), GRIDS, SIZE)
-    cells = raw.cells_of(centre_of_mass(image.masks) + 0.5)
+    cells = raw.cells_of(center_of_mass(image.masks) + 0.5)
     area = image.masks.flatten(1).sum(1)
     assert (targets.category[0][cells] < 3).any(1)[area > 0].all()
 

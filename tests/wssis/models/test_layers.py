@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from wssis.models.fpn import FPN
+from wssis.models.layers import FPN
 
 
 def features(size: tuple[int, int] = (24, 40)) -> list[torch.Tensor]:
