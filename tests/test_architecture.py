@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -309,3 +310,10 @@ def test_usage_reports_are_off() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True
     )
     assert done.stdout.split() == ["true", "true"]
+
+
+def test_every_promise_has_its_test() -> None:
+    found = re.findall(r"`([\w/]+\.py)::(\w+)`", (ROOT / "tests/README.md").read_text())
+    assert len(found) > 50
+    for file, name in found:
+        assert f"def {name}(" in (ROOT / "tests" / file).read_text(), f"{file}::{name}"
