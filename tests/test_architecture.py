@@ -115,7 +115,6 @@ def test_no_modules_import_one_another() -> None:
         ("optuna", ("search/",)),
         ("ruamel", ("config/params.py", "config/presets.py")),
         ("yaml", ("config/params.py", "config/presets.py")),
-        ("typer", ("cli/",)),
     ],
 )
 def test_each_library_has_its_place(library: str, owners: tuple[str, ...]) -> None:
