@@ -47,8 +47,8 @@ LAYERS = [
     {"pipelines.cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-# Public names that several modules define on purpose: readers, writers, command lines.
-INTERFACES = {"read", "write", "main"}
+# Public names that several modules define on purpose: readers, writers, command lines, searches.
+INTERFACES = {"read", "write", "main", "search"}
 
 
 def source_files(*folders: str) -> list[Path]:

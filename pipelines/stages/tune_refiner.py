@@ -33,7 +33,7 @@ def objective(stage: StageContext) -> RefinerObjective:
     )
 
 
-def _search(stage: StageContext) -> Search:
+def search(stage: StageContext) -> Search:
     """What the workers of `wssis tune refiner` search."""
     return objective(stage).search(stage.params.tune_refiner.n_trials, dep_digests("tune_refiner"))
 

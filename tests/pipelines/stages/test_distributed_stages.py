@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -149,14 +148,3 @@ def test_two_nodes_under_torchrun_write_what_one_process_writes(single: dict[str
     ends = [node.communicate(timeout=120) for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], ends
     assert digests("pseudo") == single["pseudo"]
-
-
-@pytest.mark.slow
-def test_invalid_input_is_one_line_and_is_not_retried(single: dict[str, dict[str, str]]) -> None:
-    for image in paths.PREPARED_TRAIN_IMAGES.iterdir():
-        image.write_bytes(b"no picture")
-    done = call("rough")
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert ".png" in done.stderr
-    assert json.dumps(done.stdout).count("restart") == 0
