@@ -284,15 +284,20 @@ class PseudoRules:
         agreement: power of the IoU of rough and refined mask in the confidence; 0: not used.
         exclusive: a pixel claimed by several masks goes to the most probable one.
         ignore_radius: minimum radius in pixels of an ignore region.
+        color_weight: strength with which pixels of similar color pull each other into or out of the refined
+            mask; 0: not used. Helps where color marks the outline, see `color_guidance`.
+        color_reach: how far they pull, in sides of the refiner's crop.
     """
 
     mask_threshold: float = 0.5
-    refined_weight: float = 0.4
+    refined_weight: float = 0.7
     min_confidence: float = 0.2
     own_point: float = 0.5
     agreement: float = 0.5
     exclusive: bool = True
     ignore_radius: float = 6.0
+    color_weight: float = 5.0
+    color_reach: float = 0.2
 
     def __post_init__(self) -> None:
         if not 0 < self.mask_threshold < 1:
@@ -301,3 +306,5 @@ class PseudoRules:
             raise ValueError("refined_weight and min_confidence must be between 0 and 1")
         if self.own_point < 0 or self.agreement < 0 or self.ignore_radius < 1:
             raise ValueError("own_point and agreement must be 0 or more, ignore_radius at least 1 pixel")
+        if not 0 <= self.color_weight <= 100 or not 0.01 <= self.color_reach <= 10:
+            raise ValueError("color_weight must be between 0 and 100, color_reach between 0.01 and 10")

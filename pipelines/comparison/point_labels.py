@@ -27,7 +27,12 @@ from wssis.settings import PseudoRules
 
 # The refined mask replaces the rough one, and every mask is trusted.
 PAPER_RULES = PseudoRules(
-    refined_weight=1.0, min_confidence=0.0, own_point=0.0, agreement=0.0, exclusive=False
+    refined_weight=1.0,
+    min_confidence=0.0,
+    own_point=0.0,
+    agreement=0.0,
+    exclusive=False,
+    color_weight=0.0,
 )
 
 

@@ -116,5 +116,6 @@ def load_labeler(
 def load_labeler_folder(folder: str | Path, device: str = "cpu") -> tuple[Labeler, tuple[Category, ...]]:
     """Load a registered labeler."""
     folder = Path(folder)
-    rules = PseudoRules(**json.loads((folder / paths.RULES_FILE).read_text()))
+    since = {"color_weight": 0.0}  # labelers registered before this rule existed do without it
+    rules = PseudoRules(**since | json.loads((folder / paths.RULES_FILE).read_text()))
     return load_labeler(folder / "teacher", folder / "refiner", rules, device)

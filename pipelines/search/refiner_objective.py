@@ -31,7 +31,8 @@ from wssis.training.trainer import NonFiniteLoss
 
 REPORT_AT = (0.25, 0.5, 0.75, 1.0)  # shares of a training at which a trial reports
 OTHER_SEEDS = 2  # with which the best settings must beat the defaults again
-REFINED = PseudoRules(refined_weight=1.0)  # the refined mask alone; the rough one where it is empty
+# the refined mask alone, as the network made it; the rough one where it is empty
+REFINED = PseudoRules(refined_weight=1.0, color_weight=0.0)
 
 
 @dataclass

@@ -76,6 +76,8 @@ class RulesObjective:
             "own_point": floats(0.0, 2.0, rules.own_point),
             "agreement": floats(0.0, 2.0, rules.agreement),
             "ignore_radius": floats(low, high, rules.ignore_radius, log=True),
+            "color_weight": floats(0.0, 15.0, rules.color_weight),
+            "color_reach": floats(0.05, 0.4, rules.color_reach, log=True),
             "exclusive": CategoricalDistribution((False, True)),
         }
 

@@ -76,12 +76,23 @@ class Labeler:
             self.teacher, self.resize, image, *inputs, self.flips, self.own_point, self.level
         )
         rough = rough.half()
-        refined, windows = None, torch.zeros((len(points), 4))
+        refined, crops, windows = None, None, torch.zeros((len(points), 4))
         if self.refiner is not None and len(points):
             refined, windows = refine_all(self.refiner, image, rough, rough_size, *inputs)
-        views = None if views is None else views.cpu()
+            # roi_align takes floats; a crop keeps the image's 8 bits
+            crops = cut(image.float(), windows, self.refiner.settings.crop).round().byte().cpu()
         return Proposals(
-            points, labels, ids, size, rough.cpu(), rough_size, score.cpu(), refined, windows.cpu(), views
+            points=points,
+            labels=labels,
+            ids=ids,
+            size=size,
+            rough=rough.cpu(),
+            rough_size=rough_size,
+            score=score.cpu(),
+            refined=refined,
+            windows=windows.cpu(),
+            crops=crops,
+            views=None if views is None else views.cpu(),
         )
 
 

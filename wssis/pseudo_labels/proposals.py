@@ -24,6 +24,7 @@ class Proposals:
         score: (N,) float32 of pyramid-level selection, in 0..1.
         refined: (N, S, S) float16 probabilities in the windows; None without a refiner.
         windows: (N, 4) x0, y0, x1, y1 pixels.
+        crops: (N, 3, S, S) uint8, the image in the windows; None without a refiner.
         views: (N,) how far the teacher's masks of flipped images agree: mean IoU of each with what all make
             together, 0..1; None: it was asked once.
     """
@@ -37,6 +38,7 @@ class Proposals:
     score: Tensor
     refined: Tensor | None
     windows: Tensor
+    crops: Tensor | None = None
     views: Tensor | None = None
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wssis.instances import Instances
 from wssis.ops.masks import mask_areas
+from wssis.pseudo_labels.color_guidance import follow_colors
 from wssis.pseudo_labels.mask_fusion import blends
 from wssis.pseudo_labels.proposals import Proposals
 from wssis.settings import PseudoRules
@@ -36,6 +37,7 @@ def every_mask(proposals: Proposals, rules: PseudoRules) -> Instances:
 def masks_and_signals(proposals: Proposals, rules: PseudoRules) -> tuple[Instances, Tensor]:
     """`every_mask`, and the signal (N,) of how good each mask is, 0..1; see `signal`."""
     count, size = len(proposals.points), proposals.size
+    proposals = guided(proposals, rules)
     owner_prob = torch.zeros(size)
     owner = torch.full(size, -1)
     masks = torch.zeros((count, *size), dtype=torch.bool)
@@ -62,6 +64,14 @@ def masks_and_signals(proposals: Proposals, rules: PseudoRules) -> tuple[Instanc
         ids=proposals.ids,
     )
     return instances, signal(sure, views, mask_areas(masks) / area.clamp(min=1))
+
+
+def guided(proposals: Proposals, rules: PseudoRules) -> Proposals:
+    """The proposals with refined masks that follow the image's colors, see `follow_colors`."""
+    if proposals.refined is None or proposals.crops is None or not rules.color_weight:
+        return proposals
+    refined = follow_colors(proposals.refined, proposals.crops, rules.color_weight, rules.color_reach)
+    return replace(proposals, refined=refined)  # (N, S, S) float32
 
 
 def with_drawn(found: Instances, drawn: Instances, rules: PseudoRules) -> Instances:

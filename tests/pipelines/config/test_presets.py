@@ -36,7 +36,7 @@ def test_params_yaml_is_the_preset_shapes_to_the_byte() -> None:
         render_params(preset_values(ROOT / path), ROOT / path).replace(f"{ROOT}/", "")
         == (ROOT / "params.yaml").read_text()
     )
-    assert load_params(ROOT / "params.yaml") == DEFAULTS
+    assert load_params(ROOT / "params.yaml") == load_preset(ROOT / path)
 
 
 def test_presets_are_those_that_the_docs_name() -> None:
