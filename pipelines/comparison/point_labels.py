@@ -20,10 +20,10 @@ from pipelines.stages.pseudo import pseudo
 from wssis.data.coco import save_coco
 from wssis.data.records import CocoData, ImageRecord
 from wssis.ops.masks import mask_iou
+from wssis.pseudo_labels.decisions import decide
 from wssis.pseudo_labels.labeler import Labeler
 from wssis.pseudo_labels.proposals import Proposals
-from wssis.pseudo_labels.rules import decide
-from wssis.settings import PseudoRules
+from wssis.pseudo_labels.rules import PseudoRules
 
 # The refined mask replaces the rough one, and every mask is trusted.
 PAPER_RULES = PseudoRules(

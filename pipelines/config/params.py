@@ -23,7 +23,7 @@ from pipelines import paths
 from pipelines.config.schema import DEFAULTS, Params, Refiner, Section, TunedPseudo, TunedRefiner
 from wssis.errors import InputError
 from wssis.files import atomic_path
-from wssis.settings import PseudoRules
+from wssis.pseudo_labels.rules import PseudoRules
 
 Kind = TypeVar("Kind", bound=Section)
 # Keys of earlier versions, and what to write in their place.

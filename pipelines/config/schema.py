@@ -23,10 +23,10 @@ from pipelines.config.platform_schema import (
     Seed,
     Tracking,
 )
+from wssis.pseudo_labels.rules import PseudoRules
 from wssis.settings import (
     AugmentSettings,
     DecodeSettings,
-    PseudoRules,
     RefinerSettings,
     ResizeSettings,
     SOLOv2Settings,

@@ -21,11 +21,11 @@ from wssis.evaluation.coco_ap import to_coco_results
 from wssis.inference.predictor import Predictor
 from wssis.instances import Instances
 from wssis.ops.masks import mask_iou
+from wssis.pseudo_labels.decisions import masks_and_signals
 from wssis.pseudo_labels.labeler import Labeler
 from wssis.pseudo_labels.proposals import CHUNK, Proposals, full_size
 from wssis.pseudo_labels.quality import Calibration, calibrate
-from wssis.pseudo_labels.rules import masks_and_signals
-from wssis.settings import PseudoRules
+from wssis.pseudo_labels.rules import PseudoRules
 
 
 def calibrated(labeler: Labeler, holdout: CocoData, rules: PseudoRules) -> Calibration:

@@ -19,7 +19,8 @@ from wssis.inference.predictor import Predictor
 from wssis.models.refiner import Refiner
 from wssis.models.solov2 import SOLOv2
 from wssis.pseudo_labels.labeler import Labeler
-from wssis.settings import DecodeSettings, PseudoRules, ResizeSettings
+from wssis.pseudo_labels.rules import PseudoRules
+from wssis.settings import DecodeSettings, ResizeSettings
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ from wssis.files import write_json
 from wssis.inference.predictor import check_pixels
 from wssis.instances import Instances
 from wssis.pseudo_labels.labeler import Labeler
-from wssis.settings import DecodeSettings, PseudoRules
+from wssis.pseudo_labels.rules import PseudoRules
+from wssis.settings import DecodeSettings
 from wssis.visualize import draw_instances
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".jp2"}

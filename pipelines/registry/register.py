@@ -20,7 +20,8 @@ from typing import Any
 from pipelines import paths
 from pipelines.decode_file import own_decode, write_decode
 from pipelines.tracking.store import open_store, store_uri
-from wssis.settings import DecodeSettings, PseudoRules
+from wssis.pseudo_labels.rules import PseudoRules
+from wssis.settings import DecodeSettings
 
 STUDENT = "wssis-student"
 LABELER = "wssis-labeler"

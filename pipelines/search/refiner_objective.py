@@ -22,10 +22,10 @@ from pipelines.search.study import DEFAULTS, PRUNED, STARTUP_TRIALS, Search, sho
 from wssis.data.records import CocoData
 from wssis.instances import Instances
 from wssis.ops.masks import mask_iou
+from wssis.pseudo_labels.decisions import every_mask
 from wssis.pseudo_labels.labeler import Labeler, refine_all
 from wssis.pseudo_labels.proposals import Proposals
-from wssis.pseudo_labels.rules import every_mask
-from wssis.settings import PseudoRules
+from wssis.pseudo_labels.rules import PseudoRules
 from wssis.training.refiner import train_refiner
 from wssis.training.trainer import NonFiniteLoss
 

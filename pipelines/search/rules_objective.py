@@ -17,9 +17,9 @@ from pipelines.inference.label_dataset import label_utility
 from pipelines.search.space import Space, floats, suggest
 from pipelines.search.study import PRUNED, STARTUP_TRIALS, Search, should_prune
 from wssis.instances import Instances
+from wssis.pseudo_labels.decisions import decide
 from wssis.pseudo_labels.proposals import Proposals
-from wssis.pseudo_labels.rules import decide
-from wssis.settings import PseudoRules
+from wssis.pseudo_labels.rules import PseudoRules, search_ranges
 
 P_THRESHOLD = 0.1  # a trial ends if its images are worse than the best trial's with this p-value
 
@@ -67,18 +67,11 @@ class RulesObjective:
     @property
     def space(self) -> Space:
         """Bounds, widened to include the defaults."""
-        rules = self.defaults
-        low, high = max(1.0, rules.ignore_radius / 3), rules.ignore_radius * 3
         return {
-            "mask_threshold": floats(0.3, 0.7, rules.mask_threshold),
-            "refined_weight": floats(0.0, 1.0, rules.refined_weight),
-            "min_confidence": floats(0.0, 0.6, rules.min_confidence),
-            "own_point": floats(0.0, 2.0, rules.own_point),
-            "agreement": floats(0.0, 2.0, rules.agreement),
-            "ignore_radius": floats(low, high, rules.ignore_radius, log=True),
-            "color_weight": floats(0.0, 15.0, rules.color_weight),
-            "color_reach": floats(0.05, 0.4, rules.color_reach, log=True),
-            "exclusive": CategoricalDistribution((False, True)),
+            name: CategoricalDistribution((False, True))
+            if bounds is None
+            else floats(bounds[0], bounds[1], getattr(self.defaults, name), log=bounds[2])
+            for name, bounds in search_ranges().items()
         }
 
     def search(self, n_trials: int, deps: dict[str, str]) -> Search:

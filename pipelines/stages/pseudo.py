@@ -11,7 +11,7 @@ from pipelines.inference.load_models import load_labeler
 from pipelines.runner.run_stage import Outcome, StageContext, run
 from wssis.data.coco import save_coco
 from wssis.data.records import ImageRecord
-from wssis.pseudo_labels.rules import admit, decide, masks_and_signals, with_drawn
+from wssis.pseudo_labels.decisions import admit, decide, masks_and_signals, with_drawn
 
 
 def pseudo(stage: StageContext) -> Outcome:

@@ -11,7 +11,7 @@ from pipelines.config.params import write_yaml
 from pipelines.provenance import dep_digests
 from pipelines.runner.run_stage import Outcome, StageContext, run
 from pipelines.runner.training_log import write_csv
-from wssis.settings import PseudoRules
+from wssis.pseudo_labels.rules import PseudoRules
 
 if TYPE_CHECKING:
     from pipelines.search.rules_objective import RulesObjective

@@ -14,10 +14,11 @@ from wssis.models.refiner import Refiner
 from wssis.models.solov2 import SOLOv2
 from wssis.ops.crops import crop_windows, cut, cut_each, point_maps
 from wssis.ops.masks import mask_iou
+from wssis.pseudo_labels.decisions import decide
 from wssis.pseudo_labels.point_prompting import prompt
 from wssis.pseudo_labels.proposals import CHUNK, Proposals, pasted, spread
-from wssis.pseudo_labels.rules import decide
-from wssis.settings import PseudoRules, ResizeSettings
+from wssis.pseudo_labels.rules import PseudoRules
+from wssis.settings import ResizeSettings
 
 # Dimensions of a batch (B, C, H, W) that are flipped, one entry a view: what training flips, labelling asks.
 VIEWS: dict[str, list[list[int]]] = {"none": [[]], "horizontal": [[], [3]], "all": [[], [3], [2], [2, 3]]}

@@ -14,7 +14,7 @@ from torch import Tensor
 from wssis.ops.crops import interpolation
 from wssis.ops.masks import mask_boxes
 from wssis.pseudo_labels.proposals import Proposals
-from wssis.settings import PseudoRules
+from wssis.pseudo_labels.rules import PseudoRules
 
 Window = tuple[slice, slice]  # rows and columns of the image
 

@@ -1,138 +1,85 @@
-"""Rules for pseudo-labels: arithmetic on proposals that decides what to trust. No network is asked.
+"""Rules for pseudo-labels: their settings, search ranges and formulas. A new rule is written here alone.
 
-Every point ends as exactly one mask or one ignore region.
+This module imports no torch, so that reading params.yaml stays quick. `decisions` applies the rules.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from wssis.instances import Instances
-from wssis.ops.masks import mask_areas
-from wssis.pseudo_labels.color_guidance import follow_colors
-from wssis.pseudo_labels.mask_fusion import blends
-from wssis.pseudo_labels.proposals import Proposals
-from wssis.settings import PseudoRules
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def decide(proposals: Proposals, rules: PseudoRules) -> Instances:
-    """Masks and ignore regions of one image under `rules`: `every_mask`, then `admit`."""
-    return admit(every_mask(proposals, rules), rules)
+def searched(default: float, low: float, high: float, log: bool = False) -> Any:
+    """A setting that tune_pseudo searches between `low` and `high`; `log`: on a logarithmic scale."""
+    return field(default=default, metadata={"range": (low, high, log)})
 
 
-def every_mask(proposals: Proposals, rules: PseudoRules) -> Instances:
-    """A mask for each point, trusted or not; with `rules.exclusive` no two share a pixel.
+@dataclass(frozen=True)
+class PseudoRules:
+    """How a point's rough and refined mask become a label.
 
-    Returns:
-        N instances in the order of the points; `scores` is the confidence. A mask is empty, and its
-        confidence 0, where nothing was found; empty alone where more probable neighbours took every pixel.
+    Attributes:
+        mask_threshold: a pixel with a greater probability belongs to the mask.
+        refined_weight: share of the refined mask in the probability; the rest is the rough mask.
+        min_confidence: below this the point becomes an ignore region.
+        own_point: power of the mask's probability at its own point in the confidence; 0: not used.
+        agreement: power of the IoU of rough and refined mask in the confidence; 0: not used.
+        exclusive: a pixel claimed by several masks goes to the most probable one.
+        ignore_radius: minimum radius in pixels of an ignore region.
+        color_weight: strength with which pixels of similar color pull each other into or out of the refined
+            mask; 0: not used. Helps where color marks the outline, see `color_guidance`.
+        color_reach: how far they pull, in sides of the refiner's crop.
     """
-    return masks_and_signals(proposals, rules)[0]
+
+    mask_threshold: float = searched(0.5, 0.3, 0.7)
+    refined_weight: float = searched(0.7, 0.0, 1.0)
+    min_confidence: float = searched(0.2, 0.0, 0.6)
+    own_point: float = searched(0.5, 0.0, 2.0)
+    agreement: float = searched(0.5, 0.0, 2.0)
+    exclusive: bool = True
+    ignore_radius: float = searched(6.0, 2.0, 18.0, log=True)
+    color_weight: float = searched(5.0, 0.0, 15.0)
+    color_reach: float = searched(0.2, 0.05, 0.4, log=True)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.mask_threshold < 1:
+            raise ValueError("mask_threshold must be above 0 and below 1")
+        if not 0 <= self.refined_weight <= 1 or not 0 <= self.min_confidence <= 1:
+            raise ValueError("refined_weight and min_confidence must be between 0 and 1")
+        if self.own_point < 0 or self.agreement < 0 or self.ignore_radius < 1:
+            raise ValueError("own_point and agreement must be 0 or more, ignore_radius at least 1 pixel")
+        if not 0 <= self.color_weight <= 100 or not 0.01 <= self.color_reach <= 10:
+            raise ValueError("color_weight must be between 0 and 100, color_reach between 0.01 and 10")
+
+    def confidence(self, maskness: Tensor, at_point: Tensor, agreement: Tensor) -> Tensor:
+        """Confidence (N,) in 0..1: maskness x (probability at the point)^a x (agreement of the two masks)^b.
+
+        Args:
+            maskness: (N,) mean probability inside the mask.
+            at_point: (N,) the mask's probability at its own point.
+            agreement: (N,) IoU of rough and refined mask.
+        """
+        return maskness * at_point**self.own_point * agreement**self.agreement
 
 
-@torch.inference_mode()
-def masks_and_signals(proposals: Proposals, rules: PseudoRules) -> tuple[Instances, Tensor]:
-    """`every_mask`, and the signal (N,) of how good each mask is, 0..1; see `signal`."""
-    count, size = len(proposals.points), proposals.size
-    proposals = guided(proposals, rules)
-    owner_prob = torch.zeros(size)
-    owner = torch.full(size, -1)
-    masks = torch.zeros((count, *size), dtype=torch.bool)
-    found = list(blends(proposals, rules))
-    for row, blend in enumerate(found):
-        probs, best = blend.probs * blend.mask, owner_prob[blend.window]
-        better = probs > best
-        owner_prob[blend.window] = torch.where(better, probs, best)
-        owner[blend.window] = torch.where(better, row, owner[blend.window])
-    for row, blend in enumerate(found):
-        kept = blend.mask & (owner[blend.window] == row) if rules.exclusive else blend.mask
-        masks[(row, *blend.window)] = kept
-    sure, area, agreement, at_point = (
-        torch.tensor([getattr(blend, name) for blend in found], dtype=torch.float32)
-        for name in ("maskness", "area", "agreement", "at_point")
-    )
-    views = torch.ones(count) if proposals.views is None else proposals.views
-    instances = Instances(
-        size=size,
-        labels=proposals.labels,
-        masks=masks,
-        points=proposals.points,
-        scores=confidences(sure, at_point, agreement, rules),
-        ids=proposals.ids,
-    )
-    return instances, signal(sure, views, mask_areas(masks) / area.clamp(min=1))
+def search_ranges() -> dict[str, tuple[float, float, bool] | None]:
+    """(low, high, whether logarithmic) of each rule that tune_pseudo searches; None: true or false."""
+    return {
+        rule.name: rule.metadata.get("range")
+        for rule in fields(PseudoRules)
+        if rule.metadata or rule.type == "bool"
+    }
 
 
-def guided(proposals: Proposals, rules: PseudoRules) -> Proposals:
-    """The proposals with refined masks that follow the image's colors, see `follow_colors`."""
-    if proposals.refined is None or proposals.crops is None or not rules.color_weight:
-        return proposals
-    refined = follow_colors(proposals.refined, proposals.crops, rules.color_weight, rules.color_reach)
-    return replace(proposals, refined=refined)  # (N, S, S) float32
-
-
-def with_drawn(found: Instances, drawn: Instances, rules: PseudoRules) -> Instances:
-    """Put masks that a person drew in the place of those that were found for the same objects.
-
-    Args:
-        found: see `every_mask`, with `ids`.
-        drawn: masks with `ids`, each also in `found`.
-        rules: with `exclusive`, the other masks lose the pixels of the drawn ones.
-
-    Returns:
-        The instances of `found`; the drawn ones have a confidence of 1.
-    """
-    if not len(drawn):
-        return found
-    place = {int(i): row for row, i in enumerate(found.get_ids())}
-    rows = torch.tensor([place[int(i)] for i in drawn.get_ids()])
-    masks, scores = found.get_masks().clone(), found.get_scores().clone()
-    if rules.exclusive:
-        masks &= ~drawn.get_masks().any(0)
-    masks[rows], scores[rows] = drawn.get_masks(), 1.0
-    return replace(found, masks=masks, scores=scores)
-
-
-def admit(found: Instances, rules: PseudoRules) -> Instances:
-    """Turn masks that are not trusted into ignore regions.
-
-    Returns:
-        The instances of `found`, those under `rules.min_confidence` with an empty mask; their pixels, and a
-        disc round the point of each that has no mask, are in `ignore`.
-    """
-    doubted = found.get_scores() < rules.min_confidence
-    masks = found.get_masks() & ~doubted[:, None, None] if doubted.any() else found.get_masks()
-    missing = ~masks.flatten(1).any(1)
-    regions = found.get_masks()[doubted].any(0) | discs(
-        found.get_points()[missing], found.size, rules.ignore_radius
-    )
-    return replace(found, masks=masks, ignore=regions & ~masks.any(0))
-
-
-def signal(sure: Tensor, views: Tensor, kept: Tensor) -> Tensor:
+def quality_signal(maskness: Tensor, views: Tensor, kept: Tensor) -> Tensor:
     """How good a mask probably is (N,), 0..1: of what was tried, nearest to the order of true IoUs.
 
     Args:
-        sure: (N,) mean probability inside the mask.
-        views: (N,) how far the teacher's masks of the flipped image agree, see `Proposals`.
-        kept: (N,) share of the mask that no neighbour's has taken.
+        maskness: (N,) mean probability inside the mask.
+        views: (N,) agreement of the teacher's masks of the flipped image, see `Proposals`.
+        kept: (N,) share of the mask that no neighbor's mask has taken.
     """
-    return sure * (views * kept).sqrt()
-
-
-def confidences(sure: Tensor, at_point: Tensor, agreement: Tensor, rules: PseudoRules) -> Tensor:
-    """Confidence (N,) in 0..1: maskness x (probability at the point)^a x (agreement of the two masks)^b."""
-    return sure * at_point**rules.own_point * agreement**rules.agreement
-
-
-def discs(points: Tensor, size: tuple[int, int], radius: float) -> Tensor:
-    """(H, W) bool: pixels whose middle is within `radius` pixels of one of the points (N, 2)."""
-    y = torch.arange(size[0])[:, None] + 0.5
-    x = torch.arange(size[1])[None, :] + 0.5
-    region = torch.zeros(size, dtype=torch.bool)
-    for px, py in points.tolist():
-        region |= (x - px) ** 2 + (y - py) ** 2 <= radius**2
-    return region
+    return maskness * (views * kept).sqrt()

@@ -19,7 +19,8 @@ from pipelines.tracking.store import open_store
 from wssis.data import rle as rle_api
 from wssis.data.coco import save_coco
 from wssis.data.records import Annotation, Category, CocoData, ImageRecord
-from wssis.settings import DecodeSettings, PseudoRules
+from wssis.pseudo_labels.rules import PseudoRules
+from wssis.settings import DecodeSettings
 
 LOW = DecodeSettings(score_threshold=0.0, keep_threshold=0.0, max_detections=3)
 

@@ -25,7 +25,8 @@ from pipelines.stages.register import register
 from pipelines.tracking.store import open_store
 from wssis.data.images import read_image
 from wssis.errors import InputError
-from wssis.settings import DecodeSettings, PseudoRules
+from wssis.pseudo_labels.rules import PseudoRules
+from wssis.settings import DecodeSettings
 
 LOW = DecodeSettings(score_threshold=0.0, keep_threshold=0.0, max_detections=3)
 

@@ -14,7 +14,7 @@ from pipelines.search.rules_objective import RulesObjective
 from pipelines.search.study import PRUNED, best_trial, is_pruned, run_trials
 from wssis.instances import Instances
 from wssis.pseudo_labels.proposals import Proposals
-from wssis.settings import PseudoRules
+from wssis.pseudo_labels.rules import PseudoRules
 
 SIZE = (24, 24)
 

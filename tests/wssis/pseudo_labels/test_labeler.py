@@ -5,9 +5,10 @@ import torch
 
 from wssis.models.refiner import Refiner
 from wssis.models.solov2 import SOLOv2
+from wssis.pseudo_labels.decisions import decide
 from wssis.pseudo_labels.labeler import Labeler, crops_at_once
-from wssis.pseudo_labels.rules import decide
-from wssis.settings import PseudoRules, RefinerSettings, ResizeSettings, SOLOv2Settings
+from wssis.pseudo_labels.rules import PseudoRules
+from wssis.settings import RefinerSettings, ResizeSettings, SOLOv2Settings
 
 CLASSES = 3
 

@@ -8,7 +8,7 @@ import torch
 
 from wssis.pseudo_labels.mask_fusion import blends
 from wssis.pseudo_labels.proposals import Proposals, full_size, pasted
-from wssis.settings import PseudoRules
+from wssis.pseudo_labels.rules import PseudoRules
 
 
 def discs_at(count: int, size: tuple[int, int], radius: float) -> torch.Tensor:
