@@ -157,6 +157,7 @@ class AugmentSettings:
         crop: side of a random square in pixels, larger than most objects; 0: whole image.
         scale: range of the random scale, relative to the network's scale.
         flips: none | horizontal | all (flips and quarter turns, for scenes without an up).
+        flip_pairs: pairs of class names that a flip turns into each other, such as [left_door, right_door].
         brightness, contrast, saturation: strength of the color jitter.
         hue: likewise, 0 to 0.5; costs more than the rest together.
     """
@@ -164,6 +165,7 @@ class AugmentSettings:
     crop: int = 96
     scale: tuple[float, float] = (0.75, 1.4)
     flips: str = "all"
+    flip_pairs: tuple[tuple[str, str], ...] = ()
     brightness: float = 0.3
     contrast: float = 0.3
     saturation: float = 0.3
@@ -172,8 +174,26 @@ class AugmentSettings:
     def __post_init__(self) -> None:
         if self.flips not in ("none", "horizontal", "all"):
             raise ValueError(f"flips must be none, horizontal or all, not {self.flips!r}")
+        names = [name for pair in self.flip_pairs for name in pair]
+        if len(set(names)) < len(names):
+            raise ValueError("flip_pairs must name each class once")
         if not 0 < self.scale[0] <= self.scale[1] or self.crop < 0:
             raise ValueError("scale must be [low, high] with 0 < low <= high, crop 0 or more pixels")
+
+
+@dataclass(frozen=True)
+class MixSettings:
+    """How drawn and pseudo-labeled images are mixed in a training.
+
+    Attributes:
+        drawn_share: share of samples with drawn masks; None: every image equally often.
+        quality_power: power of a pseudo-label's quality in the weight of its outline; 0: all count alike.
+        paste: number of drawn objects that are pasted into a sample on average.
+    """
+
+    drawn_share: float | None = None
+    quality_power: float = 0.0
+    paste: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,12 @@ def _lines(values: Mapping[str, Any], kind: Any, prefix: str, seen: dict[Any, st
         inner = member_type(kind, name)
         comment = comments.get(name, "")
         if not isinstance(value, Mapping):
-            yield from _commented(f"{indent}{name}: {on_one_line(value)}", comment)
+            line = f"{indent}{name}: {on_one_line(value)}"
+            if len(line) > LINE_LENGTH and isinstance(value, (list, tuple)):
+                yield from _commented(f"{indent}{name}:", comment)
+                yield from (f"{indent}  - {on_one_line(item)}" for item in value)
+            else:
+                yield from _commented(line, comment)
             continue
         comment = f"keys as in {seen[inner]}" if inner in seen else comment or _first_sentence(inner.__doc__)
         if prefix:

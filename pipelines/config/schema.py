@@ -27,6 +27,7 @@ from wssis.pseudo_labels.rules import PseudoRules
 from wssis.settings import (
     AugmentSettings,
     DecodeSettings,
+    MixSettings,
     RefinerSettings,
     ResizeSettings,
     SOLOv2Settings,
@@ -188,11 +189,20 @@ class Student(Section):
     Attributes:
         start: initial weights: teacher (where they fit) | backbone (model.pretrained alone).
         drawn_share: share of samples with drawn masks; null: every image equally often.
+        quality_power: power of a pseudo-label's quality in the weight of its outline; 0: all count alike.
+        paste: number of drawn objects that are pasted into a sample on average.
     """
 
     start: Literal["teacher", "backbone"] = "teacher"
     drawn_share: Fraction | None = 0.4
+    quality_power: Annotated[float, Field(ge=0, le=10)] = 0.0
+    paste: Annotated[float, Field(ge=0, le=20)] = 0.0
     train: TrainSettings
+
+    @property
+    def mix(self) -> MixSettings:
+        """How the training mixes drawn and pseudo-labeled images."""
+        return MixSettings(self.drawn_share, self.quality_power, self.paste)
 
 
 class Evaluate(Section):

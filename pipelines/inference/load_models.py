@@ -14,6 +14,7 @@ from pipelines import paths
 from pipelines.decode_file import own_decode
 from wssis.checkpoint import load_model
 from wssis.data.records import Category
+from wssis.data.transforms import mirrored_labels
 from wssis.errors import InputError
 from wssis.inference.predictor import Predictor
 from wssis.models.refiner import Refiner
@@ -32,11 +33,17 @@ class Saved:
     flips: str
     categories: tuple[Category, ...]
     step: int = 0
+    flip_pairs: tuple[tuple[str, str], ...] = ()
 
     @property
     def views(self) -> str:
         """Flips over which labeling averages: those of the training; none in the paper's setting."""
         return "none" if self.model.settings.parity else self.flips
+
+    def labeler(self, refiner: Refiner | None = None, rules: PseudoRules | None = None) -> Labeler:
+        """This network as a teacher, with the views that it was trained on."""
+        mirrored = mirrored_labels(self.flip_pairs, [category.name for category in self.categories])
+        return Labeler(self.model, refiner, self.resize, rules, self.views, mirrored=mirrored)
 
 
 def load_solov2(folder: str | Path, device: str = "cpu") -> Saved:
@@ -54,13 +61,14 @@ def load_solov2(folder: str | Path, device: str = "cpu") -> Saved:
         ids = meta.extra["category_ids"]
         categories = tuple(Category(i, name) for i, name in zip(ids, meta.class_names, strict=True))
         resize, flips = ResizeSettings(**meta.extra["resize"]), str(meta.extra["flips"])
+        pairs = tuple((str(left), str(right)) for left, right in meta.extra.get("flip_pairs", ()))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"expected category_ids, resize and flips under extra, found others ({error!r})",
             where=Path(folder) / "model.json",
             remedy="Train again with `dvc repro`",
         ) from error
-    return Saved(model.to(device), resize, flips, categories, int(meta.extra.get("step", 0)))
+    return Saved(model.to(device), resize, flips, categories, int(meta.extra.get("step", 0)), pairs)
 
 
 def load_predictor(
@@ -111,7 +119,7 @@ def load_labeler(
             where=refiner,
             remedy="Run `dvc repro` to train both on the same data",
         )
-    return Labeler(saved.model, model.to(device), saved.resize, rules, saved.views), saved.categories
+    return saved.labeler(model.to(device), rules), saved.categories
 
 
 def load_labeler_folder(folder: str | Path, device: str = "cpu") -> tuple[Labeler, tuple[Category, ...]]:

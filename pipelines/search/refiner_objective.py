@@ -23,7 +23,7 @@ from wssis.data.records import CocoData
 from wssis.instances import Instances
 from wssis.ops.masks import mask_iou
 from wssis.pseudo_labels.decisions import every_mask
-from wssis.pseudo_labels.labeler import Labeler, refine_all
+from wssis.pseudo_labels.labeler import refine_all
 from wssis.pseudo_labels.proposals import Proposals
 from wssis.pseudo_labels.rules import PseudoRules
 from wssis.training.refiner import train_refiner
@@ -104,7 +104,7 @@ class RefinerObjective:
     def rough(self) -> list[tuple[Tensor, Proposals, Instances]]:
         """Image, the final teacher's masks of its points, and the truth, of each held-out image."""
         saved = load_solov2(self.teacher, self.device)
-        labeler = Labeler(saved.model, None, saved.resize, flips=saved.views)
+        labeler = saved.labeler()
         return [
             (image, labeler.propose(image, *prompts), record.instances())
             for record, image, prompts in each_image(self.holdout, "holdout")

@@ -8,7 +8,6 @@ from pipelines.inference.label_dataset import Labeled, label_images, rough_recor
 from pipelines.inference.load_models import load_solov2
 from pipelines.runner.run_stage import StageContext, run
 from wssis.data.coco import save_coco
-from wssis.pseudo_labels.labeler import Labeler
 
 
 def rough(stage: StageContext) -> None:
@@ -17,7 +16,7 @@ def rough(stage: StageContext) -> None:
     made = []
     for folder, out in ((paths.TEACHER_EARLY, paths.ROUGH_EARLY), (paths.TEACHER_LATE, paths.ROUGH_LATE)):
         saved = load_solov2(folder, stage.device)
-        labeler = Labeler(saved.model, None, saved.resize, flips=saved.views)
+        labeler = saved.labeler()
         journal = stage.journal(folder.name)
         label_images(labeler, strong, folder.name, rough_record, journal)
         made.append((journal, out))

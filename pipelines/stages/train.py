@@ -15,7 +15,7 @@ from wssis.data.records import CocoData
 from wssis.evaluation.coco_ap import IMAGES, results_ap, to_coco_results
 from wssis.inference.predictor import Predictor
 from wssis.models.solov2 import SOLOv2
-from wssis.settings import SOLOv2Settings, TrainSettings
+from wssis.settings import MixSettings, SOLOv2Settings, TrainSettings
 from wssis.training.solov2 import train_solov2
 from wssis.training.trainer import TrainResult
 
@@ -65,7 +65,7 @@ def train_student(stage: StageContext, weak: CocoData | None, plot: Path) -> Tra
         settings.train,
         plot,
         guessed=[] if weak is None else [weak],
-        drawn_share=settings.drawn_share,
+        mix=settings.mix,
         initial=load_model(paths.TEACHER)[0] if settings.start == "teacher" else None,
     )
 
@@ -85,7 +85,7 @@ def train(
     plot: Path,
     snapshots: Sequence[float] = (),
     guessed: Sequence[CocoData] = (),
-    drawn_share: float | None = None,
+    mix: MixSettings | None = None,
     initial: nn.Module | None = None,
 ) -> TrainResult:
     """Train a SOLOv2 and write its curve; arguments as of `train_solov2`."""
@@ -108,7 +108,7 @@ def train(
             settings,
             params.seed,
             guessed=guessed,
-            drawn_share=drawn_share,
+            mix=mix,
             initial=initial,
             on_start=say_start,
             on_step=log.on_step,
@@ -135,6 +135,7 @@ def save(stage: StageContext, model: nn.Module, strong: CocoData, folder: Path, 
         extra={
             "resize": asdict(params.resize),
             "flips": params.augment.flips,
+            "flip_pairs": params.augment.flip_pairs,
             "category_ids": [category.id for category in strong.categories],
             "step": step,
             "seed": params.seed,

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from wssis.data.images import read_image
 from wssis.data.mask_patches import MaskPatches
 from wssis.data.records import CocoData, ImageRecord
-from wssis.data.transforms import TrainTransform
+from wssis.data.transforms import TrainTransform, paste_object
 from wssis.distributed import parts_of, world
 from wssis.errors import InputError
 from wssis.instances import Instances
@@ -31,13 +31,24 @@ class TrainingImages(Dataset[Sample]):
         sources: annotation files with masks, concatenated.
         transform: see `TrainTransform`.
         seed: of all random choices.
+        drawn: number of images with drawn masks, which come first.
+        paste: number of objects of drawn images that are pasted into a sample on average
+            (Ghiasi et al. 2021, arXiv 2012.07177).
     """
 
-    def __init__(self, sources: Sequence[CocoData], transform: TrainTransform, seed: int) -> None:
+    def __init__(
+        self,
+        sources: Sequence[CocoData],
+        transform: TrainTransform,
+        seed: int,
+        drawn: int = 0,
+        paste: float = 0.0,
+    ) -> None:
         self.items: list[tuple[str, ImageRecord]] = [
             (source.image_dir, record) for source in sources for record in source.images
         ]
         self.transform, self.seed = transform, seed
+        self.drawn, self.paste = drawn, paste if drawn else 0.0
         self._kept: dict[int, tuple[Tensor, MaskPatches]] = {}
         self.room = KEEP_BYTES  # free bytes in the cache
 
@@ -55,7 +66,23 @@ class TrainingImages(Dataset[Sample]):
             part = image[:, window.top : window.top + window.height, window.left : window.left + window.width]
             objects = patches.crop(window.top, window.left, window.height, window.width)
             part, objects = self.transform.warp(part, objects, window.size)
+            for _ in range(int(self.paste + torch.rand(()).item()) if self.paste else 0):
+                part, objects = self._paste(part, objects)
         return part, objects, record.id
+
+    def _paste(self, image: Tensor, objects: Instances) -> tuple[Tensor, Instances]:
+        """Put a random object of a random drawn image at a random place of a sample."""
+        picture, patches = self._read(int(torch.randint(self.drawn, ())))
+        if not len(patches.labels):
+            return image, objects
+        row = int(torch.randint(len(patches.labels), ()))
+        x0, y0, x1, y1 = patches.boxes[row].tolist()
+        whole = Instances(
+            size=(y1 - y0, x1 - x0), labels=patches.labels[row : row + 1], masks=patches.patches[row][None]
+        )
+        size = self.transform.scaled(whole.size, self.transform.resize.factor(*picture.shape[1:]))
+        piece, pasted = self.transform.warp(picture[:, y0:y1, x0:x1], whole, size)
+        return paste_object(image, objects, piece, pasted)
 
     def _read(self, index: int) -> tuple[Tensor, MaskPatches]:
         """Image and masks, cached while there is room."""

@@ -25,12 +25,14 @@ class MaskPatches:
     Attributes:
         size: (H, W) pixels.
         labels: (N,) int64.
+        scores: (N,) float32, expected quality of the mask in 0..1; 1 of a drawn one.
         boxes: (N + R, 4) int64 x0, y0, x1, y1 with exclusive ends: N objects, then R regions to ignore.
         patches: N + R bool masks of the size of their boxes.
     """
 
     size: tuple[int, int]
     labels: Tensor
+    scores: Tensor
     boxes: Tensor
     patches: tuple[Tensor, ...]
 
@@ -47,7 +49,8 @@ class MaskPatches:
             for mask, (x0, y0, x1, y1) in zip(masks, boxes[-1].tolist(), strict=True):
                 patches.append(mask[y0:y1, x0:x1].clone())
         labels = torch.tensor([item.label for item in objects], dtype=torch.int64)
-        return cls(record.size, labels, torch.cat(boxes), tuple(patches))
+        scores = torch.tensor([float(item.extra.get("quality", 1.0)) for item in objects])
+        return cls(record.size, labels, scores, torch.cat(boxes), tuple(patches))
 
     @property
     def nbytes(self) -> int:
@@ -72,6 +75,7 @@ class MaskPatches:
         return Instances(
             size=(height, width),
             labels=self.labels[rows[:count]],
+            scores=self.scores[rows[:count]],
             masks=masks[:count],
             ignore=masks[count:].any(0) if has_regions else None,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
+from wssis.errors import InputError
 from wssis.instances import Instances
 from wssis.settings import AugmentSettings, ResizeSettings
 
@@ -29,6 +31,29 @@ def resize_points(points: Tensor, resize: ResizeSettings, height: int, width: in
     return points * points.new_tensor([new_w / width, new_h / height])
 
 
+def mirrored_labels(pairs: Sequence[tuple[str, str]], class_names: Sequence[str]) -> Tensor | None:
+    """The label (K,) int64 that each label has in a mirror image; None without pairs.
+
+    Raises:
+        InputError: a pair names a class that is not among `class_names`.
+    """
+    if not pairs:
+        return None
+    place = {name: label for label, name in enumerate(class_names)}
+    mirrored = torch.arange(len(class_names))
+    for pair in pairs:
+        unknown = [name for name in pair if name not in place]
+        if unknown:
+            raise InputError(
+                f"expected one of {', '.join(class_names)}, found {unknown[0]}",
+                where="augment.flip_pairs",
+                remedy="Name classes of the data set",
+            )
+        left, right = (place[name] for name in pair)
+        mirrored[left], mirrored[right] = right, left
+    return mirrored
+
+
 @dataclass(frozen=True)
 class Window:
     """A part of an image in pixels, and the (H, W) that it is scaled to."""
@@ -44,10 +69,17 @@ class TrainTransform:
     """Resize, scale jitter, crop, flips and color jitter of an image and its masks.
 
     Randomness comes from torch's global generator; seed it a sample to repeat one.
+
+    Args:
+        resize, augment: see those classes.
+        class_names: names of the K classes, in the order of their labels; needed for `flip_pairs`.
     """
 
-    def __init__(self, resize: ResizeSettings, augment: AugmentSettings) -> None:
+    def __init__(
+        self, resize: ResizeSettings, augment: AugmentSettings, class_names: Sequence[str] = ()
+    ) -> None:
         self.resize, self.augment = resize, augment
+        self.mirrored = mirrored_labels(augment.flip_pairs, class_names)
         jitter = (augment.brightness, augment.contrast, augment.saturation, augment.hue)
         self.color = v2.ColorJitter(*jitter) if any(jitter) else v2.Identity()
 
@@ -59,6 +91,7 @@ class TrainTransform:
         cut = Instances(
             size=(window.height, window.width),
             labels=instances.labels,
+            scores=instances.scores,
             masks=None if instances.masks is None else instances.masks[:, rows, columns],
             ignore=None if instances.ignore is None else instances.ignore[rows, columns],
         )
@@ -82,6 +115,12 @@ class TrainTransform:
         size = (min(crop, max(1, round(window_h * factor))), min(crop, max(1, round(window_w * factor))))
         return Window(top, left, window_h, window_w, size)
 
+    def scaled(self, size: tuple[int, int], factor: float) -> tuple[int, int]:
+        """(H, W) of an object at the network's scale times a random one."""
+        low, high = self.augment.scale
+        factor *= low + (high - low) * torch.rand(()).item()
+        return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
     def warp(self, image: Tensor, instances: Instances, size: tuple[int, int]) -> tuple[Tensor, Instances]:
         """Scale a window to `size` (H, W), turn it, color it; objects of too few pixels are left out."""
         masks, ignore = instances.masks, instances.ignore
@@ -95,26 +134,66 @@ class TrainTransform:
                 TF.resize(picture, list(size), antialias=True),
                 resize_mask_stack(layers, list(size)),
             )
+        labels = instances.labels
+        if self.augment.flips != "none" and torch.rand(()) < 0.5:
+            picture, layers = TF.horizontal_flip(picture), TF.horizontal_flip(layers)
+            labels = labels if self.mirrored is None else self.mirrored[labels]
         picture, turned = self._turn(picture, tv_tensors.Mask(layers))
         picture = self.color(picture)
         boolean = turned.as_subclass(Tensor).bool()
         keep = boolean[:-1].flatten(1).sum(1) >= MIN_AREA
         changed = Instances(
             size=(int(boolean.shape[1]), int(boolean.shape[2])),
-            labels=instances.labels[keep],
+            labels=labels[keep],
+            scores=None if instances.scores is None else instances.scores[keep],
             masks=boolean[:-1][keep],
             ignore=boolean[-1] if ignore is not None else None,
         )
         return picture.as_subclass(Tensor), changed
 
     def _turn(self, picture: Tensor, layers: Tensor) -> tuple[Tensor, Tensor]:
-        if self.augment.flips != "none" and torch.rand(()) < 0.5:
-            picture, layers = TF.horizontal_flip(picture), TF.horizontal_flip(layers)
         if self.augment.flips == "all":
             turns = int(torch.randint(4, ()))
             picture = tv_tensors.Image(torch.rot90(picture, turns, (-2, -1)))
             layers = tv_tensors.Mask(torch.rot90(layers, turns, (-2, -1)))
         return picture, layers
+
+
+def paste_object(
+    image: Tensor, objects: Instances, piece: Tensor, pasted: Instances
+) -> tuple[Tensor, Instances]:
+    """Put one object at a random place of an image, in front of all others.
+
+    Args:
+        image: uint8 (3, H, W). objects: its objects, with masks.
+        piece: uint8 (3, h, w). pasted: its object, with one mask (1, h, w), or none.
+
+    Returns:
+        The image with the object, cut where it leaves the image; objects of too few visible pixels are left
+        out.
+    """
+    (height, width), (h, w) = objects.size, pasted.size
+    if not len(pasted):
+        return image, objects
+    top = int(torch.randint(-(h // 2), height - (h + 1) // 2 + 1, ()))
+    left = int(torch.randint(-(w // 2), width - (w + 1) // 2 + 1, ()))
+    rows, columns = slice(max(0, top), top + h), slice(max(0, left), left + w)
+    inside = (slice(max(0, -top), height - top), slice(max(0, -left), width - left))
+    mask = torch.zeros(objects.size, dtype=torch.bool)  # (H, W)
+    mask[rows, columns] = pasted.get_masks()[0][inside]
+    layer = torch.zeros_like(image)  # (3, H, W)
+    layer[:, rows, columns] = piece[:, *inside]
+    masks = torch.cat([objects.get_masks() & ~mask, mask[None]])  # (N + 1, H, W)
+    keep = masks.flatten(1).sum(1) >= MIN_AREA
+    scores = objects.scores if objects.scores is not None else torch.ones(len(objects))
+    changed = Instances(
+        size=objects.size,
+        labels=torch.cat([objects.labels, pasted.labels])[keep],
+        scores=torch.cat([scores, torch.ones(1)])[keep],
+        masks=masks[keep],
+        ignore=None if objects.ignore is None else objects.ignore & ~mask,
+    )
+    return torch.where(mask, layer, image), changed
 
 
 def resize_mask_stack(masks: Tensor, size: list[int]) -> Tensor:

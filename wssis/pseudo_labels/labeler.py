@@ -40,6 +40,7 @@ class Labeler:
             it was trained on.
         own_point: whether a mask's own point counts in level choice, see `prompt`; None: unless `parity`.
         level: ask this level of the pyramid only, for comparison.
+        mirrored: (K,) label of each class in a mirror image, see `mirrored_labels`; None: its own.
     """
 
     def __init__(
@@ -51,9 +52,11 @@ class Labeler:
         flips: str = "none",
         own_point: bool | None = None,
         level: int | None = None,
+        mirrored: Tensor | None = None,
     ) -> None:
         self.teacher, self.refiner, self.resize = teacher.eval(), refiner and refiner.eval(), resize
         self.rules, self.flips, self.level = rules or PseudoRules(), flips, level
+        self.mirrored = mirrored
         self.own_point = not teacher.settings.parity if own_point is None else own_point
 
     def label(self, image: Tensor, points: Tensor, labels: Tensor, ids: Tensor | None = None) -> Instances:
@@ -74,7 +77,7 @@ class Labeler:
         image, inputs = image.to(device), (points.to(device), labels.to(device))
         size = (int(image.shape[1]), int(image.shape[2]))
         rough, rough_size, score, views = rough_masks(
-            self.teacher, self.resize, image, *inputs, self.flips, self.own_point, self.level
+            self.teacher, self.resize, image, *inputs, self.flips, self.own_point, self.level, self.mirrored
         )
         rough = rough.half()
         refined, crops, windows = None, None, torch.zeros((len(points), 4))
@@ -139,6 +142,7 @@ def rough_masks(
     flips: str,
     own_point: bool,
     level: int | None = None,
+    mirrored: Tensor | None = None,
 ) -> tuple[Tensor, tuple[float, float], Tensor, Tensor | None]:
     """The teacher's answer to points, see `Proposals`: the mean over flipped views of the image.
 
@@ -160,7 +164,9 @@ def rough_masks(
         x, y = inputs.unbind(1)
         x = raw.image_size[1] - x if 3 in view else x
         y = raw.image_size[0] - y if 2 in view else y
-        answer = prompt(raw, index, torch.stack([x, y], 1), labels, own_point=own_point, level=level)
+        flipped = mirrored is not None and len(view) == 1  # two flips are a half turn
+        kinds = mirrored.to(labels.device)[labels] if flipped and mirrored is not None else labels
+        answer = prompt(raw, index, torch.stack([x, y], 1), kinds, own_point=own_point, level=level)
         weight = answer.score.square().clamp(min=1e-12)[:, None, None]
         # (N, h, w) has its rows and columns one dimension before those of the batch.
         probs = answer.probs.flip([side - 1 for side in view])

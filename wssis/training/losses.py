@@ -79,28 +79,31 @@ class _KernelDice(torch.autograd.Function):
         features: Tensor,
         masks: Tensor,
         instance: Tensor,
+        weight: Tensor,
         valid: Tensor | None,
         wants_grad: bool,
     ) -> Tensor:
-        """(P, C), (C, hw), (n, hw), (P,) into n, (hw,) bool."""
+        """(P, C), (C, hw), (n, hw), (P,) into n, (P,), (hw,) bool."""
         total = features.new_zeros(())
         of_kernels, of_features = [], torch.zeros_like(features) if wants_grad else None
         keep = None if valid is None else valid.to(features.dtype)
         chunk = _CHUNK_CPU if features.device.type == "cpu" else _CHUNK_GPU
         count = max(1, chunk // features.shape[1])
-        for part, rows in zip(kernels.split(count), instance.split(count), strict=True):
+        parts = zip(kernels.split(count), instance.split(count), weight.split(count), strict=True)
+        for part, rows, factor in parts:
             p, t = (part @ features).sigmoid_(), masks[rows].to(features.dtype)
             slope = p * (1 - p) if of_features is not None else p  # dp / dlogit
             if keep is not None:
                 p, t = p * keep, t * keep  # so that the slope counts for nothing there
             both = torch.linalg.vecdot(p, t)
             squares = torch.linalg.vecdot(p, p) + torch.linalg.vecdot(t, t) + _SMOOTH
-            total += (1 - 2 * both / squares).sum()
+            total += (factor * (1 - 2 * both / squares)).sum()
             if of_features is not None:
                 # d/dp of -2 both / squares
                 slope *= p.mul_((4 * both / squares.square())[:, None]).addcmul_(
                     t, (1 / squares)[:, None], value=-2
                 )
+                slope *= factor[:, None]
                 of_kernels.append(slope @ features.T)
                 of_features.addmm_(part.T, slope)
         if of_features is not None:
@@ -111,7 +114,7 @@ class _KernelDice(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         of_kernels, of_features = ctx.saved_tensors
-        return grad * of_kernels, grad * of_features, None, None, None, None
+        return grad * of_kernels, grad * of_features, None, None, None, None, None
 
 
 def solov2_loss(
@@ -123,16 +126,17 @@ def solov2_loss(
 ) -> dict[str, Tensor]:
     """Category and mask loss of a batch, or of a part of one.
 
-    category = focal sum over all cells and classes / (positive cells + 1), cells with target -1 left out;
-    mask = `mask_weight` x mean Dice over all positive (cell, mask) pairs of the batch, 0 if there is none.
+        category = focal sum over all cells and classes / (positive cells + 1), cells with target -1 left out;
+    mask = `mask_weight` x mean Dice over all positive (cell, mask) pairs of the batch, weighted by
+    `targets.weight`, 0 if there is none.
 
-    Args:
-        raw, targets: of the images at hand.
-        mask_weight: see above.
-        cells, pairs: positive cells and pairs of the whole batch; None: these images are the whole.
+        Args:
+            raw, targets: of the images at hand.
+            mask_weight: see above.
+            cells, pairs: `num_cells` and `num_pairs` of the whole batch; None: these images are the whole.
 
-    Returns:
-        dict(category=scalar, mask=scalar) float32; both always carry a gradient graph.
+        Returns:
+            dict(category=scalar, mask=scalar) float32; both always carry a gradient graph.
     """
     focal = focal_loss_of_labels(raw.category.float(), targets.category)
     of_cells, maps = raw.folded()
@@ -143,6 +147,7 @@ def solov2_loss(
     counts = targets.per_image
     kernels = of_cells[targets.image[order], targets.cell[order]].float().split(list(counts))
     instances = targets.instance[order].split(list(counts))
+    weights = targets.weight[order].split(list(counts))
     with torch.autocast(maps.device.type, enabled=False):
         for image, features in enumerate(maps.unbind()):
             if not counts[image]:
@@ -153,12 +158,13 @@ def solov2_loss(
                 features.float().flatten(1),
                 targets.masks[image].flatten(1),
                 instances[image],
+                weights[image],
                 None if valid is None else valid.flatten(),
                 torch.is_grad_enabled(),
             )
     return {
         "category": focal / ((targets.num_cells if cells is None else cells) + 1),
-        "mask": mask_weight / max(len(targets.cell) if pairs is None else pairs, 1) * dice,
+        "mask": mask_weight / max(targets.num_pairs if pairs is None else pairs, 1) * dice,
     }
 
 

@@ -13,7 +13,7 @@ from wssis.data.dataset import Batch, ShuffledPositions, TrainingImages, trainin
 from wssis.data.records import CocoData
 from wssis.data.transforms import TrainTransform
 from wssis.models.solov2 import SOLOv2, padded_size
-from wssis.settings import AugmentSettings, ResizeSettings, SOLOv2Settings, TrainSettings
+from wssis.settings import AugmentSettings, MixSettings, ResizeSettings, SOLOv2Settings, TrainSettings
 from wssis.training.losses import solov2_loss
 from wssis.training.state import Resume
 from wssis.training.target_assignment import Targets, assign
@@ -28,7 +28,7 @@ def train_solov2(
     train: TrainSettings,
     seed: int,
     guessed: Sequence[CocoData] = (),
-    drawn_share: float | None = None,
+    mix: MixSettings | None = None,
     initial: nn.Module | None = None,
     on_start: Callable[[list[str]], None] = lambda unfitting: None,
     on_step: Callable[[Progress], None] = lambda progress: None,
@@ -43,7 +43,7 @@ def train_solov2(
         settings, resize, augment, train: see those classes.
         seed: of weights, order and augmentation.
         guessed: annotation files with pseudo-labels, of these categories.
-        drawn_share: share of the samples that come from `sources`; None: every image equally often.
+        mix: how `sources` and `guessed` are mixed; None: each image once a pass, all masks alike.
         initial: a network to copy fitting weights from (`take_weights`); None: start from the backbone's.
         on_start: called with the names of the weights that `initial` does not have.
         on_step: called after each step.
@@ -55,13 +55,16 @@ def train_solov2(
         NonFiniteLoss: names the step and its images.
         TrainingStopped: `resume` was asked to stop.
     """
+    mix = mix or MixSettings()
     torch.manual_seed(seed)
     # channels_last: 1.2 to 1.3 times the speed on a CPU (docs/results.md), more on a GPU's tensor cores.
     model = SOLOv2(settings, sources[0].num_classes).to(device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if initial is not None:
         on_start(take_weights(model, initial))
-    images = TrainingImages([*sources, *guessed], TrainTransform(resize, augment), seed)
+    drawn = sum(len(source.images) for source in sources)
+    transform = TrainTransform(resize, augment, sources[0].class_names)
+    images = TrainingImages([*sources, *guessed], transform, seed, drawn, mix.paste)
     order = ShuffledPositions(
         len(images),
         train.batch_size,
@@ -69,12 +72,20 @@ def train_solov2(
         seed,
         start=resume.step if resume is not None else 0,
         accumulate=train.accumulate,
-        drawn=sum(len(source.images) for source in sources),
-        drawn_share=drawn_share,
+        drawn=drawn,
+        drawn_share=mix.drawn_share,
     )
     loader = training_loader(images, order, train.workers)
     with naming_images(lambda step: [images.items[index][1].id for _, index in order.at(step - 1)]):
-        return fit(model, loader, SOLOv2Objective(), train, on_step, snapshots, resume=resume)
+        return fit(
+            model,
+            loader,
+            SOLOv2Objective(quality_power=mix.quality_power),
+            train,
+            on_step,
+            snapshots,
+            resume=resume,
+        )
 
 
 @torch.no_grad()
@@ -101,12 +112,14 @@ class SOLOv2Objective:
     Attributes:
         bf16: whether the network runs in bfloat16 where autocast lets it (losses never do); None: on a GPU
             that has it and does not emulate it, not on a CPU.
+        quality_power: see `assign`.
     """
 
     bf16: bool | None = None
+    quality_power: float = 0.0
 
     def prepare(self, model: nn.Module, part: Batch) -> tuple[tuple[list[Tensor], Targets], Sequence[float]]:
-        """Images and targets, and the number of positive cells and of positive (cell, mask) pairs.
+        """Images and targets, the number of positive cells, and the sum of the weights of positive pairs.
 
         Targets are made on the host, where the objects are, while a GPU is busy with the part before.
         """
@@ -123,8 +136,9 @@ class SOLOv2Objective:
             model.num_classes,
             shared="all" if settings.parity else "nearest",
             soft=not settings.parity,
+            quality_power=self.quality_power,
         )
-        return (images, targets), (targets.num_cells, len(targets.cell))
+        return (images, targets), (targets.num_cells, targets.num_pairs)
 
     def share(
         self, model: nn.Module, prepared: tuple[list[Tensor], Targets], counts: Sequence[float]

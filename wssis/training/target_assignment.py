@@ -105,7 +105,9 @@ class Targets:
             instance, row, column; `instance` counts within its image.
         masks: per image (n, Hm, Wm), bool, or float32 in 0..1 if soft; zero in the padding.
         valid: per image (Hm, Wm) bool, False = no loss at this pixel; None = loss everywhere.
+        weight: (P,) float32 factor of each pair's mask loss.
         num_cells: number of distinct positive cells of the batch.
+        num_pairs: sum of `weight`, the number of pairs where all count alike.
         per_image: number of rows of each image, known on the host: a loss on a GPU need not wait for it.
     """
 
@@ -113,9 +115,11 @@ class Targets:
     image: Tensor
     cell: Tensor
     instance: Tensor
+    weight: Tensor
     masks: list[Tensor]
     valid: list[Tensor | None]
     num_cells: int
+    num_pairs: float
     per_image: tuple[int, ...]
 
     def to(self, device: torch.device | str) -> Targets:
@@ -133,6 +137,7 @@ class Targets:
             image=sent(self.image),
             cell=sent(self.cell),
             instance=sent(self.instance),
+            weight=sent(self.weight),
             masks=[sent(value) for value in self.masks],
             valid=[None if value is None else sent(value) for value in self.valid],
         )
@@ -218,6 +223,7 @@ def assign(
     shared: Literal["nearest", "all"] = "nearest",
     centre_scale: float = 0.2,
     soft: bool = False,
+    quality_power: float = 0.0,
 ) -> Targets:
     """Give every object its cells and every cell its class.
 
@@ -237,6 +243,7 @@ def assign(
             shrunk in OpenCV's fixed point, centres are pixel indices.
         centre_scale: share of the box that counts as its centre.
         soft: masks are shares 0..1 instead of a majority of pixels.
+        quality_power: power of an object's score in the weight of its mask loss; without scores it is 1.
 
     Returns:
         Targets, on the device of the labels. Objects with an empty mask get no cell.
@@ -263,6 +270,10 @@ def assign(
     owner = torch.full((len(counts) * cells,), -1, device=device)
     owner = owner.scatter_reduce(0, image[row] * cells + cell, row, "amax")
     labels = torch.cat([item.labels for item in instances])
+    scores = [
+        torch.ones(len(item), device=device) if item.scores is None else item.scores for item in instances
+    ]
+    weight = torch.cat(scores)[row] ** quality_power  # (P,)
     unclaimed, valid = _unclaimed(instances, masks, grids, ranges, image_size, mask_size, num_classes)
     category = torch.where(owner < 0, unclaimed.flatten(), labels[owner]) if len(labels) else unclaimed
     return Targets(
@@ -270,8 +281,10 @@ def assign(
         image=image[row],
         cell=cell,
         instance=instance[row],
+        weight=weight,
         masks=masks,
         valid=valid,
         num_cells=int((owner >= 0).sum()) if strict else len(cell),
+        num_pairs=float(weight.sum()) if quality_power else float(len(cell)),
         per_image=tuple(image[row].bincount(minlength=len(counts)).tolist()),
     )

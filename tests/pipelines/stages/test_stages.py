@@ -29,7 +29,7 @@ from wssis.data import rle
 from wssis.data.coco import load_coco, save_coco
 from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 from wssis.errors import InputError
-from wssis.settings import DecodeSettings
+from wssis.settings import DecodeSettings, MixSettings
 
 ROOT = Path(__file__).parents[3]
 
@@ -377,9 +377,12 @@ def test_student_and_strong_only_start_alike_and_mix_by_the_share(
 
     monkeypatch.setattr(train, "train_solov2", training)
     for name in ("student", "strong_only"):
-        train.WORK[name][0](stage(name, student={"start": start, "drawn_share": 0.3}))
+        train.WORK[name][0](
+            stage(name, student={"start": start, "drawn_share": 0.3, "quality_power": 2.0, "paste": 0.5})
+        )
     for call, guessed in zip(calls, (1, 0), strict=True):
-        assert (call["drawn"], len(call["guessed"]), call["drawn_share"]) == (2, guessed, 0.3)
+        assert (call["drawn"], len(call["guessed"])) == (2, guessed)
+        assert call["mix"] == MixSettings(drawn_share=0.3, quality_power=2.0, paste=0.5)
         if start == "backbone":
             assert call["initial"] is None
             continue

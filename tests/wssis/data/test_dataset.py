@@ -1,5 +1,7 @@
 """Training samples: fixed by seed, position and image alone; an order in which no image is left out."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -214,3 +216,31 @@ def test_two_parts_of_a_batch_are_the_batch() -> None:
 def test_the_seed_decides_the_order() -> None:
     first, same, other = (order(order_of(20, 4, 5, seed)) for seed in (1, 1, 2))
     assert first == same != other
+
+
+def test_drawn_objects_are_pasted_in_front(paint) -> None:
+    drawn = paint({"objects": [(2, (4, 4, 30, 30))]})
+    weak = paint({"objects": [(0, (10, 10, 50, 50))], "ignore": [(0, 0, 60, 8)]}, {}, first_id=5)
+    plain = TrainingImages([drawn, weak], TRANSFORM, seed=3, drawn=1)
+    pasting = TrainingImages([drawn, weak], TRANSFORM, seed=3, drawn=1, paste=2.0)
+    for position in range(12):
+        key = (position, 1 + position % 2)
+        (_, before, _), (picture, after, _) = plain[key], pasting[key]
+        pasted = after.get_masks()[after.labels == 2]  # (N, H, W), no weak object has class 2
+        assert 1 <= len(pasted) <= 2
+        kept = after.get_masks()[after.labels != 2].any(0)
+        assert not (kept & pasted.any(0)).any()
+        assert torch.equal(kept | pasted.any(0), kept | pasted.any(0) | before.get_masks().any(0))
+        assert torch.equal(after.get_scores()[after.labels == 2], torch.ones(len(pasted)))
+        assert picture.shape[1:] == after.size
+        if after.ignore is not None:
+            assert not (after.ignore & pasted.any(0)).any()
+
+
+def test_masks_carry_the_quality_of_their_labels(paint) -> None:
+    data = paint({"objects": [(0, (4, 4, 30, 30)), (1, (34, 4, 60, 30))]})
+    record = data.images[0]
+    judged = replace(record.annotations[1], extra={"quality": 0.25})
+    data = replace(data, images=(replace(record, annotations=(record.annotations[0], judged)),))
+    _, objects, _ = TrainingImages([data], TrainTransform(ResizeSettings(), AugmentSettings(crop=0)), 0)[0, 0]
+    assert dict(zip(objects.labels.tolist(), objects.get_scores().tolist(), strict=True)) == {0: 1.0, 1: 0.25}

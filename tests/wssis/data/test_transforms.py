@@ -5,7 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from wssis.data.transforms import TrainTransform, resize_image, resize_mask_stack, resize_points
+from wssis.data.transforms import (
+    TrainTransform,
+    mirrored_labels,
+    resize_image,
+    resize_mask_stack,
+    resize_points,
+)
+from wssis.errors import InputError
 from wssis.instances import Instances
 from wssis.ops.masks import mask_iou
 from wssis.settings import AugmentSettings, ResizeSettings
@@ -180,6 +187,31 @@ def test_the_same_random_state_gives_the_same_sample(boxes) -> None:
     assert torch.equal(first[0], second[0])
     assert torch.equal(first[1].masks, second[1].masks)
     assert first[0].shape != other[0].shape or not torch.equal(first[0], other[0])
+
+
+@pytest.mark.parametrize("flips", ["horizontal", "all"])
+def test_a_flip_swaps_the_classes_of_a_pair(boxes, flips) -> None:
+    """The red object, left, and the green one, right, are a pair: the mirror image's left one is "left"."""
+    image, instances = painted(boxes)
+    augment = replace(PLAIN, flips=flips, flip_pairs=(("left", "right"),))
+    transform = TrainTransform(ResizeSettings(), augment, ("left", "middle", "right"))
+    flipped = set()
+    for seed in range(12):
+        torch.manual_seed(seed)
+        picture, moved = transform(image, instances)
+        red = (picture[0] > 127)[moved.get_masks()[0]].all()  # mask 0 stays that of the red object
+        assert red
+        mirrored = moved.labels.tolist() == [2, 0]
+        assert mirrored or moved.labels.tolist() == [0, 2]
+        if flips == "horizontal":
+            assert mirrored == (int((picture[0] > 127).nonzero()[0, 1]) > 40)
+        flipped.add(mirrored)
+    assert flipped == {True, False}
+
+
+def test_a_pair_of_unknown_classes_is_refused() -> None:
+    with pytest.raises(InputError, match=r"flip_pairs: expected one of left, right, found up"):
+        mirrored_labels((("left", "up"),), ("left", "right"))
 
 
 def test_points_and_sizes_go_to_the_networks_scale() -> None:

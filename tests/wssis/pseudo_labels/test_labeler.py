@@ -68,6 +68,20 @@ def test_views_make_the_answer_follow_a_flip_of_the_image(labeler: Labeler) -> N
         assert torch.allclose(here, there, atol=2e-3) == same
 
 
+def test_a_mirrored_view_is_asked_for_the_mirrored_class(labeler: Labeler) -> None:
+    """With classes 0 and 1 a pair, a point of class 0 gets what one of class 1 gets in the mirror image."""
+    torch.manual_seed(7)
+    image = torch.randint(0, 255, (3, 64, 96), dtype=torch.uint8)
+    points, kind = torch.tensor([[20.5, 20.5]]), torch.tensor([0])
+    across = torch.stack([96 - points[:, 0], points[:, 1]], 1)
+    swapped = torch.tensor([1, 0, 2])
+    for flips in ("horizontal", "all"):
+        asked = Labeler(labeler.teacher, None, ResizeSettings(), flips=flips, mirrored=swapped)
+        here = asked.propose(image, points, kind).rough.float()
+        there = asked.propose(image.flip(2), across, swapped[kind]).rough.float().flip(2)
+        assert torch.allclose(here, there, atol=2e-3)
+
+
 def test_the_papers_rule_and_a_fixed_level_can_be_asked_for(labeler: Labeler) -> None:
     torch.manual_seed(6)
     image = torch.randint(0, 255, (3, 64, 96), dtype=torch.uint8)

@@ -55,7 +55,7 @@ def plain_mask_loss(raw: RawMaps, targets: Targets) -> Tensor:
     for i, cell, instance in zip(targets.image, targets.cell, targets.instance, strict=True):
         logits = torch.einsum("c,chw->hw", raw.kernels[i, cell], raw.features[i])
         terms.append(dice_loss(logits.sigmoid()[None], targets.masks[i][instance][None], targets.valid[i]))
-    return 3 * torch.cat(terms).mean()
+    return 3 * (torch.cat(terms) * targets.weight).sum() / targets.weight.sum()
 
 
 # Formulas
@@ -88,9 +88,11 @@ def test_loss_with_an_image_without_objects(parity):
         full.image[first],
         full.cell[first],
         full.instance[first],
+        full.weight[first],
         [full.masks[0], full.masks[1][:0]],
         [None, None],
         int((category < 5).sum()),
+        float(first.sum()),
         (int(first.sum()), 0),
     )
     loss = solov2_loss(parity.raw("loss"), targets)
@@ -105,9 +107,9 @@ def test_a_shared_cell_is_torn_between_masks_in_the_paper_and_not_in_the_default
     raw, paper = parity.raw("loss"), parity.targets("shared", shared="all")
     flat = paper.image * paper.category.shape[1] + paper.cell
     last = torch.tensor([(flat == cell).nonzero().max().item() for cell in flat.unique()]).sort()[0]
-    rows = {name: getattr(paper, name)[last] for name in ("image", "cell", "instance")}
+    rows = {name: getattr(paper, name)[last] for name in ("image", "cell", "instance", "weight")}
     per_image = tuple(rows["image"].bincount(minlength=2).tolist())
-    loss = solov2_loss(raw, replace(paper, **rows, per_image=per_image))["mask"]
+    loss = solov2_loss(raw, replace(paper, **rows, num_pairs=float(len(last)), per_image=per_image))["mask"]
     torch.testing.assert_close(loss, torch.tensor(1.901493), rtol=1e-5, atol=1e-6)
     ours = parity.targets("shared")
     assert len(ours.cell) == ours.num_cells < len(paper.cell)
@@ -141,13 +143,16 @@ def test_dice_leaves_ignored_pixels_out():
 
 
 @pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("quality_power", [0.0, 2.0])
 @pytest.mark.parametrize("chunk", [1, 1000, 1 << 22])
-def test_mask_loss_and_its_gradient_are_autograds(make_raw, monkeypatch, soft, chunk):
+def test_mask_loss_and_its_gradient_are_autograds(make_raw, monkeypatch, soft, quality_power, chunk):
     monkeypatch.setattr(losses, "_CHUNK_CPU", chunk)
     ours, plain = trainable(make_raw(batch=3)), trainable(make_raw(batch=3))
     images = [image((64, 96), 5, 0), image((50, 70), 4, 1, ignore=True), image((64, 96), 0, 2)]
-    targets = targets_for(ours, *images, soft=soft)
+    images = [replace(each, scores=torch.linspace(0.3, 0.9, len(each))) for each in images[:2]] + images[2:]
+    targets = targets_for(ours, *images, soft=soft, quality_power=quality_power)
     assert len(targets.cell) > 9
+    assert (len(targets.weight.unique()) == 1) == (quality_power == 0)
     expected = plain_mask_loss(plain, targets)
     (2 * expected).backward()
     loss = solov2_loss(ours, targets)["mask"]

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from wssis.instances import Instances
 from wssis.models.solov2 import SOLOv2
-from wssis.settings import AugmentSettings, ResizeSettings, SOLOv2Settings, TrainSettings
+from wssis.settings import AugmentSettings, MixSettings, ResizeSettings, SOLOv2Settings, TrainSettings
 from wssis.training.losses import solov2_loss
 from wssis.training.solov2 import SOLOv2Objective, solov2_batch_loss, take_weights, train_solov2
 from wssis.training.target_assignment import assign
@@ -225,7 +225,7 @@ def test_a_batch_has_its_share_of_drawn_images(paint, monkeypatch) -> None:
 
     monkeypatch.setattr(SOLOv2Objective, "prepare", spy)
     settings = replace(SHORT, iterations=5)
-    train(strong, guessed=[weak], drawn_share=0.6, settings=settings)
+    train(strong, guessed=[weak], mix=MixSettings(0.6), settings=settings)
     assert sorted(shown) == [1] * 6 + [5] * 2 + [6] * 2
     shown.clear()
     train(strong, guessed=[weak], settings=replace(SHORT, iterations=3))  # each image as often as any other
