@@ -25,6 +25,7 @@ LOOKS: dict[str, tuple[str, str]] = dict(
             ("#CC79A7", "P"),
             ("#D55E00", "*"),
             ("#009E73", "X"),
+            *((color, marker) for marker in "<>" for color in ("#999999", "#F0E442", "#6A3D9A")),
         ],
         strict=True,
     )

@@ -1,6 +1,7 @@
-"""Labels from points: `fixed_level`, `adaptive_level`, `refined` by the paper's rules, `ours` by the default.
+"""Labels from points: `fixed_level`, `adaptive_level`, `refined` by the paper's rules, `ours` by the default,
+and `parts`, the ablation of `ours`.
 
-    python -m pipelines.comparison.point_labels prompted|refined|ours
+    python -m pipelines.comparison.point_labels prompted|refined|ours|parts
 
 The fixed level is the one whose masks are best on the held-out strong images.
 """
@@ -8,12 +9,24 @@ The fixed level is the one whose masks are best on the held-out strong images.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from typing import Any
 
 import torch
 
 from pipelines import paths
 from pipelines.comparison.cell import run_named
-from pipelines.inference.label_dataset import label_each, labelled, proposals
+from pipelines.comparison.rows import STUDENT
+from pipelines.config.params import rules_in_force
+from pipelines.inference.label_dataset import (
+    Labeled,
+    label_each,
+    labelled,
+    map_images,
+    proposals,
+    propose,
+    to_json,
+)
 from pipelines.inference.load_models import Saved, load_labeler, load_solov2
 from pipelines.runner.run_stage import Outcome, StageContext
 from pipelines.stages.pseudo import pseudo
@@ -89,7 +102,32 @@ def ours(stage: StageContext) -> None:
     save_coco(stage.load(paths.LABELS), paths.ROW_LABELS / "ours.json")
 
 
-STAGES = {"prompted": (prompted, ()), "refined": (refined, ()), "ours": (ours, ("pseudo", "tune_pseudo"))}
+def parts(stage: StageContext) -> None:
+    """Labels of the rows that leave out a part of `ours`, or train on its labels with other settings."""
+    for row in STUDENT:
+        save_coco(stage.load(paths.ROW_LABELS / "ours.json"), paths.ROW_LABELS / f"{row}.json")
+    rules = replace(rules_in_force(stage.params), color_weight=0.0)
+    labeler, _ = load_labeler(paths.TEACHER, paths.REFINER, rules, stage.device)
+    points = stage.load(paths.POINTS)
+
+    def label(record: ImageRecord) -> list[list[dict[str, Any]]]:
+        given = propose(labeler, points, record)
+        each = (decide(given, rules), decide(replace(given, refined=None), rules))
+        return [to_json(labelled(record, found), points) for found in each]
+
+    journal = stage.journal("parts")
+    map_images(points, "parts", label, journal)
+    for place, row in enumerate(("no_color", "no_refiner")):
+        path = paths.ROW_LABELS / f"{row}.json"
+        save_coco(replace(points, path=None), path, Labeled(points, journal, place))
+
+
+STAGES = {
+    "prompted": (prompted, ()),
+    "refined": (refined, ()),
+    "ours": (ours, ("pseudo", "tune_pseudo")),
+    "parts": (parts, ("pseudo", "tune_pseudo")),
+}
 
 if __name__ == "__main__":
     sys.exit(run_named(STAGES))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from pipelines.config.platform_schema import Row
+from pipelines.config.platform_schema import Part, Row
 
-ROWS: tuple[Row, ...] = get_args(Row)
-TITLES: Mapping[Row, str] = {
+ROWS: tuple[str, ...] = (*get_args(Row), *get_args(Part))
+TITLES: Mapping[str, str] = {
     "strong_only": "strong only",
     "predicted": "semi-supervised, no points",
     "image_level": "+ classes of each image",
@@ -17,6 +17,19 @@ TITLES: Mapping[Row, str] = {
     "refined": "+ refiner",
     "ours": "ours (the default)",
     "oracle": "oracle: every mask drawn",
+    "no_refiner": "ours without refiner and color",
+    "no_color": "ours without color guidance",
+    "cold_start": "ours from the backbone's weights",
+    "equal_images": "ours, every image equally often",
+    "quality_weight": "ours, outlines weighted by quality",
+    "paste": "ours, drawn objects pasted",
+}
+# Settings of the student in which a row differs from "ours"; its labels are the same.
+STUDENT: Mapping[str, Mapping[str, Any]] = {
+    "cold_start": {"start": "backbone"},
+    "equal_images": {"drawn_share": None},
+    "quality_weight": {"quality_power": 1.0},
+    "paste": {"paste": 1.0},
 }
 
 

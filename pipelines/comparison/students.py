@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from functools import partial
 
 from pipelines import paths
-from pipelines.comparison.rows import ROWS, label_hours
+from pipelines.comparison.rows import ROWS, STUDENT, label_hours
 from pipelines.inference.label_dataset import predicted_results
 from pipelines.inference.load_models import load_predictor
 from pipelines.runner.run_stage import Outcome, StageContext, run
@@ -22,7 +23,9 @@ SECTIONS = {"train": ("seed", "model", "resize", "augment", "student"), "evaluat
 
 
 def train(stage: StageContext, row: str) -> None:
-    """The student's training on the labels of a row; nothing else differs between rows."""
+    """The student's training on the labels of a row, with the settings in which it differs from others."""
+    settings = stage.params.student.model_copy(update=dict(STUDENT.get(row, {})))
+    stage = replace(stage, params=stage.params.model_copy(update={"student": settings}))
     student(stage, paths.ROW_LABELS / f"{row}.json", paths.ROW_MODELS / row, paths.ROW_PLOTS / f"{row}.csv")
 
 

@@ -69,6 +69,8 @@ class Promote(Section):
 Row = Literal[
     "strong_only", "predicted", "image_level", "fixed_level", "adaptive_level", "refined", "ours", "oracle"
 ]
+# "ours" with one part taken away or added: the ablation
+Part = Literal["no_refiner", "no_color", "cold_start", "equal_images", "quality_weight", "paste"]
 
 
 class Compare(Section):
@@ -77,14 +79,14 @@ class Compare(Section):
     Attributes:
         fractions: values of split.strong.
         seeds: values of seed; the table shows mean and standard deviation.
-        rows: labels that a student is trained on, see pipelines/comparison/rows.py.
+        rows: what a student is trained on and how, see pipelines/comparison/rows.py.
         iterations: upper limit for each training; null: none.
         class_seconds: to say whether an image shows a class (Bearman et al., ECCV 2016), for image_level.
     """
 
     fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.05, 0.1, 0.2, 0.5)
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
-    rows: Annotated[tuple[Row, ...], Field(min_length=1)] = get_args(Row)
+    rows: Annotated[tuple[Row | Part, ...], Field(min_length=1)] = get_args(Row)
     iterations: Count | None = None
     class_seconds: Seconds = 1.0
 

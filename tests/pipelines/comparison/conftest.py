@@ -9,6 +9,7 @@ import pytest
 
 from pipelines import paths
 from pipelines.comparison import cell, given_labels, point_labels, predicted
+from pipelines.comparison.rows import ROWS
 from pipelines.config.params import load_params, read_yaml, write_yaml
 from pipelines.runner.run_stage import StageContext
 from pipelines.stages.prepare import prepare
@@ -31,7 +32,7 @@ def labelled_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params["augment"] |= {"crop": 64}
     params["refiner"]["model"] |= {"pretrained": False, "width": 8, "crop": 32}
     params["tune_pseudo"] |= {"n_trials": 2}
-    params["compare"] |= {"fractions": [0.5], "seeds": [3], "iterations": 2}
+    params["compare"] |= {"fractions": [0.5], "seeds": [3], "iterations": 2, "rows": list(ROWS)}
     for section in ("teacher", "refiner", "student"):
         params[section]["train"] |= {"batch_size": 2}
     folder = tmp_path_factory.mktemp("project")
@@ -49,6 +50,7 @@ def labelled_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             point_labels.prompted,
             point_labels.refined,
             point_labels.ours,
+            point_labels.parts,
         ):
             work(here)
         given_labels.oracle(here)

@@ -10,7 +10,7 @@ import pytest
 
 from pipelines import paths
 from pipelines.comparison import cell, given_labels, point_labels, predicted, students, table
-from pipelines.comparison.rows import ROWS, TITLES
+from pipelines.comparison.rows import ROWS, STUDENT, TITLES
 from pipelines.config.params import load_params
 from pipelines.runner.run_stage import StageContext
 from wssis.data.coco import load_coco, save_coco
@@ -28,7 +28,16 @@ def test_rows_of_points_have_one_annotation_a_point_and_others_none(project: Pat
     points = load_coco(paths.POINTS)
     wanted = {image.id: [item.id for item in image.annotations] for image in points.images}
     assert sum(map(len, wanted.values())) > 4
-    for row in ("fixed_level", "adaptive_level", "refined", "ours", "oracle"):
+    for row in (
+        "fixed_level",
+        "adaptive_level",
+        "refined",
+        "ours",
+        "oracle",
+        "no_refiner",
+        "no_color",
+        *STUDENT,
+    ):
         assert labels(row) == wanted, row
     assert labels("strong_only") == {}
     assert list(labels("predicted")) == list(labels("image_level")) == list(wanted)
@@ -72,6 +81,7 @@ def test_no_label_but_the_oracles_hangs_on_the_truth_or_val(
         point_labels.prompted,
         point_labels.refined,
         point_labels.ours,
+        point_labels.parts,
     ):
         work(here)
     assert {row: (paths.ROW_LABELS / f"{row}.json").read_bytes() for row in ROWS} == before
@@ -141,3 +151,17 @@ def test_mean_and_deviation_over_seeds() -> None:
     assert entry["AP_std"] == pytest.approx(0.0707, abs=1e-4)
     assert table.shown_ap(entry) == "0.250 ± 0.071"
     assert table.shown_ap(table.row_summary("ours", 0.1, found[:1])) == "0.200"
+
+
+def test_a_part_changes_the_student_or_its_labels(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell.enter(0.5, 3)
+    given: dict[str, StageContext] = {}
+    monkeypatch.setattr(students, "student", lambda stage, labels, *_: given.update({labels.stem: stage}))
+    here = StageContext("test", load_params())
+    for row in ROWS:
+        students.train(here, row)
+    usual = here.params.student
+    assert {row for row, stage in given.items() if stage.params.student != usual} == set(STUDENT)
+    ours = (paths.ROW_LABELS / "ours.json").read_bytes()
+    assert all((paths.ROW_LABELS / f"{row}.json").read_bytes() == ours for row in STUDENT)
+    assert (paths.ROW_LABELS / "no_refiner.json").read_bytes() != ours
