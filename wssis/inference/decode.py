@@ -54,7 +54,7 @@ def mask_quality(
     for part, rows, probs in strips(raw, image, cells):
         if into is not None:
             into[part, rows] = probs
-        inside = F.threshold(probs, threshold, 0.0, inplace=True).flatten(1)
+        inside = F.threshold(probs, threshold, 0.0, inplace=True).flatten(1)  # (n, rows * Wm)
         total[part] += inside.sum(1)
         area[part] += inside.sign_().sum(1)  # several times faster than count_nonzero
     return area, total / area.clamp(min=1)
@@ -135,9 +135,10 @@ def suppress(
         rows (n,) int64 into the candidates, scores (n,) descending, mask probabilities (n, Hm, Wm), and how
         many more there would be without `max_detections`.
     """
+    # The best candidates, and their masks.
     scores, rows = scores.sort(descending=True, stable=True)
     scores, rows = scores[: settings.pre_nms], rows[: settings.pre_nms]
-    probs = raw.mask_logits(image, cells[rows]).sigmoid_()
+    probs = raw.mask_logits(image, cells[rows]).sigmoid_()  # (n, Hm, Wm)
     masks = probs > settings.mask_threshold
     if settings.nms == "mask":
         keep = mask_nms(masks, labels[rows], scores)
@@ -145,7 +146,8 @@ def suppress(
         kernel: Literal["gaussian", "linear"] = "gaussian" if settings.nms == "matrix" else "linear"
         scores = matrix_nms(masks, labels[rows], scores, kernel, settings.sigma)
         keep = scores >= settings.keep_threshold
-    kept = (keep & (scores >= score)).nonzero()[:, 0]
+    kept = (keep & (scores >= score)).nonzero()[:, 0]  # (m,) into rows
+    # Matrix NMS lowers scores, so the order changes.
     scores, order = scores[kept].sort(descending=True, stable=True)
     most = settings.max_detections
     order = kept[order[:most]]
@@ -164,7 +166,7 @@ def area_strides(raw: RawMaps, settings: DecodeSettings, cells: Tensor) -> Tenso
 
 def peaks(category: Tensor, grids: Sequence[tuple[int, int]]) -> Tensor:
     """Class probabilities (B, T, K) after point NMS, of class logits (B, T, K)."""
-    levels = category.sigmoid().split([rows * columns for rows, columns in grids], 1)
+    levels = category.sigmoid().split([rows * columns for rows, columns in grids], 1)  # L x (B, T_l, K)
     return torch.cat(
         [
             point_nms(level.mT.reshape(level.shape[0], -1, *grid)).flatten(2).mT
@@ -192,18 +194,18 @@ def decode(
     Returns:
         Instances of size `out_hw` with masks, labels and scores, best first; the number cut.
     """
-    heat = peaks(raw.category[image : image + 1], raw.grids)[0]
-    cells, labels = (heat > settings.score_threshold).nonzero(as_tuple=True)
+    heat = peaks(raw.category[image : image + 1], raw.grids)[0]  # (T, K)
+    cells, labels = (heat > settings.score_threshold).nonzero(as_tuple=True)  # (N,), (N,)
     # One cell can be a candidate of several classes: its mask is looked at once.
-    distinct, which = cells.unique(return_inverse=True)
+    distinct, which = cells.unique(return_inverse=True)  # (M,) cells, (N,) the candidate's place in them
     area, maskness = mask_quality(raw, image, distinct, settings.mask_threshold)
-    large = (area > area_strides(raw, settings, distinct))[which]
+    large = (area > area_strides(raw, settings, distinct))[which]  # (N,)
     cells, labels, which = cells[large], labels[large], which[large]
     if not len(cells):
         return Instances.empty(out_hw).to(heat.device), 0
-    scores = heat[cells, labels] * maskness[which]
+    scores = heat[cells, labels] * maskness[which]  # (N,)
     rows, scores, probs, left_out = suppress(raw, image, cells, labels, scores, settings, score)
-    masks = resize_masks(probs, raw.image_size, image_hw, out_hw, settings.mask_threshold)
+    masks = resize_masks(probs, raw.image_size, image_hw, out_hw, settings.mask_threshold)  # (n, *out_hw)
     instances = Instances(size=(out_hw[0], out_hw[1]), labels=labels[rows], masks=masks, scores=scores)
     # What lies in the padding only is no object of the image.
     return instances[masks.flatten(1).any(1)], left_out

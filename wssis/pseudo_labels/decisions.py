@@ -42,8 +42,9 @@ def masks_and_signals(proposals: Proposals, rules: PseudoRules) -> tuple[Instanc
     owner = torch.full(size, -1)
     masks = torch.zeros((count, *size), dtype=torch.bool)
     found = list(blends(proposals, rules))
+    # Each pixel goes to the mask with the greatest probability there.
     for row, blend in enumerate(found):
-        probs, best = blend.probs * blend.mask, owner_prob[blend.window]
+        probs, best = blend.probs * blend.mask, owner_prob[blend.window]  # (h, w) both
         better = probs > best
         owner_prob[blend.window] = torch.where(better, probs, best)
         owner[blend.window] = torch.where(better, row, owner[blend.window])
@@ -103,9 +104,9 @@ def admit(found: Instances, rules: PseudoRules) -> Instances:
         The instances of `found`, those under `rules.min_confidence` with an empty mask; their pixels, and a
         disc round the point of each that has no mask, are in `ignore`.
     """
-    doubted = found.get_scores() < rules.min_confidence
+    doubted = found.get_scores() < rules.min_confidence  # (N,)
     masks = found.get_masks() & ~doubted[:, None, None] if doubted.any() else found.get_masks()
-    missing = ~masks.flatten(1).any(1)
+    missing = ~masks.flatten(1).any(1)  # (N,)
     regions = found.get_masks()[doubted].any(0) | discs(
         found.get_points()[missing], found.size, rules.ignore_radius
     )

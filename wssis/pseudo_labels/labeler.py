@@ -20,7 +20,7 @@ from wssis.pseudo_labels.proposals import CHUNK, Proposals, pasted, spread
 from wssis.pseudo_labels.rules import PseudoRules
 from wssis.settings import ResizeSettings
 
-# Dimensions of a batch (B, C, H, W) that are flipped, one entry a view: what training flips, labelling asks.
+# Dimensions of a batch (B, C, H, W) to flip, one entry a view. Labeling uses the flips of the training.
 VIEWS: dict[str, list[list[int]]] = {"none": [[]], "horizontal": [[], [3]], "all": [[], [3], [2], [2, 3]]}
 # Views agree on an object's middle and differ on its rim: their mean is low there. On shapes (seeds 0, 1) the
 # true outline lies at a mean of .3 to .4: rough IoU .747 on average at .35, .727 at .5.
@@ -144,20 +144,20 @@ def rough_masks(
     level: int | None = None,
     mirrored: Tensor | None = None,
 ) -> tuple[Tensor, tuple[float, float], Tensor, Tensor | None]:
-    """The teacher's answer to points, see `Proposals`: the mean over flipped views of the image.
+    """The teacher's masks for points, see `Proposals`: the mean over flipped views of the image.
 
-    A view's masks weigh as the square of their level score, so that a view which is sure of a point
-    outvotes others that are not. Views are flips of the padded input, which keeps them on one pixel grid.
+    A view's mask is weighted by the square of its level score, so a confident view outvotes uncertain ones.
+    Views are flips of the padded input, so they share one pixel grid.
 
     Returns:
         (N, h, w) probabilities, the (H, W) image pixels that they span, (N,) mean level scores, and (N,) how
         far the views agree, None of a single one.
     """
     height, width = int(image.shape[1]), int(image.shape[2])
-    batch = teacher.preprocess([resize_image(image, resize)])
+    batch = teacher.preprocess([resize_image(image, resize)])  # (1, 3, H, W), padded
     views = VIEWS[flips]
-    raw = teacher(torch.cat([batch.flip(view) for view in views]))
-    inputs = resize_points(points, resize, height, width)
+    raw = teacher(torch.cat([batch.flip(view) for view in views]))  # batch of V views
+    inputs = resize_points(points, resize, height, width)  # (N, 2)
     total = weights = scores = torch.zeros((), device=points.device)
     each = []
     for index, view in enumerate(views):
@@ -167,7 +167,7 @@ def rough_masks(
         flipped = mirrored is not None and len(view) == 1  # two flips are a half turn
         kinds = mirrored.to(labels.device)[labels] if flipped and mirrored is not None else labels
         answer = prompt(raw, index, torch.stack([x, y], 1), kinds, own_point=own_point, level=level)
-        weight = answer.score.square().clamp(min=1e-12)[:, None, None]
+        weight = answer.score.square().clamp(min=1e-12)[:, None, None]  # (N, 1, 1)
         # (N, h, w) has its rows and columns one dimension before those of the batch.
         probs = answer.probs.flip([side - 1 for side in view])
         total = total + probs * weight
@@ -175,11 +175,11 @@ def rough_masks(
         weights, scores = weights + weight, scores + answer.score / len(views)
     input_h, input_w = resize.size(height, width)
     span = (raw.image_size[0] * height / input_h, raw.image_size[1] * width / input_w)
-    mean = total / weights
+    mean = total / weights  # (N, h, w)
     if len(views) == 1:
         return mean, span, scores, None
     mean = levelled(mean, VIEW_LEVEL)
-    together = mean > 0.5
+    together = mean > 0.5  # (N, h, w)
     return mean, span, scores, torch.stack([mask_iou(mask, together) for mask in each]).mean(0)
 
 
@@ -223,11 +223,14 @@ def refine(
     refined, windows = [], []
     count, numbers = crops_at_once(refiner, image), torch.arange(len(points), device=points.device)
     for rows, kinds in zip(numbers.split(count), labels.cpu().split(count), strict=True):
-        masks = probs(rows) > 0.5
-        spans = crop_windows(masks, points[rows], settings.scale, settings.smallest)
-        shown = point_maps(points, rows, spans, settings.crop, settings.sigma)
-        pixels, rough = cut(image, spans, settings.crop), cut_each(masks, spans, settings.crop)
-        logits = refiner(pixels, rough, shown, kinds.tolist())
+        masks = probs(rows) > 0.5  # (n, H, W)
+        spans = crop_windows(masks, points[rows], settings.scale, settings.smallest)  # (n, 4)
+        shown = point_maps(points, rows, spans, settings.crop, settings.sigma)  # (n, 2, S, S)
+        pixels, rough = (
+            cut(image, spans, settings.crop),
+            cut_each(masks, spans, settings.crop),
+        )  # (n, 3, S, S), (n, S, S)
+        logits = refiner(pixels, rough, shown, kinds.tolist())  # (n, S, S)
         refined.append(levelled(logits.sigmoid(), settings.level))
         windows.append(spans)
     return torch.cat(refined), torch.cat(windows)

@@ -54,11 +54,14 @@ def blends(proposals: Proposals, rules: PseudoRules) -> Iterator[Blend]:
     places = zip(pixels.tolist(), reaches(proposals, pixels, rules).tolist(), strict=True)
     for index, ((x, y), (x0, y0, x1, y1)) in enumerate(places):
         window = slice(y0, y1), slice(x0, x1)
-        rough = rows[window[0]] @ proposals.rough[index].float() @ columns[window[1]].T
+        rough = rows[window[0]] @ proposals.rough[index].float() @ columns[window[1]].T  # (h, w)
         probs, agreement = rough, 1.0
         if proposals.refined is not None:
             refined = _refined(proposals, index, window)
-            hard_rough, hard_refined = rough > rules.mask_threshold, refined > rules.mask_threshold
+            hard_rough, hard_refined = (
+                rough > rules.mask_threshold,
+                refined > rules.mask_threshold,
+            )  # (h, w) both
             both, either = int((hard_rough & hard_refined).sum()), int((hard_rough | hard_refined).sum())
             agreement = both / max(1, either)
             if hard_refined.any():

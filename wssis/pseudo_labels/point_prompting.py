@@ -43,7 +43,7 @@ class Prompted:
 
 def _candidates(raw: RawMaps, points: Tensor, neighbours: int) -> Tensor:
     """Cells (N, L, M) that may answer for each point at each level; the point's own cell first."""
-    own = raw.cells_of(points)
+    own = raw.cells_of(points)  # (N, L)
     if not neighbours:
         return own[:, :, None]
     reach = range(-neighbours, neighbours + 1)
@@ -51,8 +51,8 @@ def _candidates(raw: RawMaps, points: Tensor, neighbours: int) -> Tensor:
     down, right = torch.tensor(steps, device=own.device).unbind(1)
     cells = []
     for level, ((rows, columns), offset) in enumerate(zip(raw.grids, raw.level_offsets(), strict=False)):
-        place = own[:, level, None] - offset
-        row = (place // columns + down).clamp(0, rows - 1)
+        place = own[:, level, None] - offset  # (N, 1) in its level
+        row = (place // columns + down).clamp(0, rows - 1)  # (N, M)
         column = (place % columns + right).clamp(0, columns - 1)
         cells.append(offset + row * columns + column)
     return torch.stack(cells, 1)
@@ -64,11 +64,13 @@ def _at_points(raw: RawMaps, image: int, points: Tensor, cells: Tensor) -> Tenso
     Only the four feature vectors round a point are looked at, so that no mask is needed.
     """
     height, width = raw.features.shape[-2:]
-    place = points * points.new_tensor([width / raw.image_size[1], height / raw.image_size[0]]) - 0.5
+    place = (
+        points * points.new_tensor([width / raw.image_size[1], height / raw.image_size[0]]) - 0.5
+    )  # (N, 2)
     x, y = place[:, 0].clamp(0, width - 1), place[:, 1].clamp(0, height - 1)
     left, top = x.floor(), y.floor()
-    columns = torch.stack([left, left + 1, left, left + 1], 1).long().clamp(max=width - 1)
-    rows = torch.stack([top, top, top + 1, top + 1], 1).long().clamp(max=height - 1)
+    columns = torch.stack([left, left + 1, left, left + 1], 1).long().clamp(max=width - 1)  # (N, 4)
+    rows = torch.stack([top, top, top + 1, top + 1], 1).long().clamp(max=height - 1)  # (N, 4)
     wide = torch.stack([1 - (x - left), x - left], 1)
     high = torch.stack([1 - (y - top), y - top], 1)
     weights = (high[:, :, None] * wide[:, None, :]).flatten(1)  # (N, 4)
@@ -82,7 +84,7 @@ def _point_evidence(raw: RawMaps, image: int, points: Tensor, candidates: Tensor
     Args:
         candidates: (N, L, M) cells.
     """
-    distinct, which = candidates.unique(return_inverse=True)
+    distinct, which = candidates.unique(return_inverse=True)  # (D,), (N, L, M) into them
     height, width = raw.features.shape[-2:]
     x = (points[:, 0] * width / raw.image_size[1]).long().clamp(0, width - 1)
     y = (points[:, 1] * height / raw.image_size[0]).long().clamp(0, height - 1)
@@ -91,10 +93,10 @@ def _point_evidence(raw: RawMaps, image: int, points: Tensor, candidates: Tensor
         (raw.logits_at(image, part, y, x) > 0).sum(1)
         for part in distinct.split(max(1, (1 << 22) // max(1, len(points))))
     ]
-    held = torch.cat(parts)[which] if parts else which
+    held = torch.cat(parts)[which] if parts else which  # (N, L, M) points in the mask
     own_inside = raw.logits_at(image, candidates.flatten(1), y[:, None], x[:, None]).view_as(candidates) > 0
-    others = (held - own_inside.long()).clamp(max=int(_MOST_OTHERS))
-    own = _at_points(raw, image, points, candidates).clamp(min=_LEAST_AT_POINT)
+    others = (held - own_inside.long()).clamp(max=int(_MOST_OTHERS))  # (N, L, M)
+    own = _at_points(raw, image, points, candidates).clamp(min=_LEAST_AT_POINT)  # (N, L, M)
     return own * _OTHER_POINT**others
 
 
@@ -118,21 +120,24 @@ def _answers(
         scores_of: maskness (T,) of all cells to scores (N, L, M), rising in each.
         every_level: look at all.
     """
-    index = candidates.flatten(1)
+    index = candidates.flatten(1)  # (N, L * M)
     maskness = torch.zeros(raw.kernels.shape[1], device=index.device)
     known, more = (torch.zeros_like(maskness, dtype=torch.bool) for _ in range(2))
-    bounds = scores_of(torch.ones_like(maskness)).flatten(1)
-    first = index.gather(1, bounds.argmax(1, keepdim=True))[:, 0]
+    bounds = scores_of(torch.ones_like(maskness)).flatten(1)  # (N, L * M)
+    # The candidate with the greatest bound, and its mask.
+    first = index.gather(1, bounds.argmax(1, keepdim=True))[:, 0]  # (N,)
     probs = raw.features.new_empty((len(first), *raw.features.shape[-2:]), dtype=torch.float32)
     maskness[first] = mask_quality(raw, image, first, threshold, into=probs)[1]
     known[first] = True
-    best = scores_of(maskness).flatten(1).amax(1, keepdim=True)
+    # Candidates that could still win. One mask is made for each cell, even if points share it.
+    best = scores_of(maskness).flatten(1).amax(1, keepdim=True)  # (N, 1)
     more[index if every_level else index[(bounds * _MARGIN >= best) & (bounds > 0)]] = True
-    others = (more & ~known).nonzero()[:, 0]
+    others = (more & ~known).nonzero()[:, 0]  # (m,) cells
     maskness[others] = mask_quality(raw, image, others, threshold)[1]
-    scores = scores_of(maskness)
-    cell = index.gather(1, _first_max(scores.flatten(1))[:, None])[:, 0]
-    wrong = (cell != first).nonzero()[:, 0]
+    scores = scores_of(maskness)  # (N, L, M)
+    # The winner; where the first guess lost, its mask is replaced.
+    cell = index.gather(1, _first_max(scores.flatten(1))[:, None])[:, 0]  # (N,)
+    wrong = (cell != first).nonzero()[:, 0]  # (n,) rows whose first guess lost
     for part, rows, values in strips(raw, image, cell[wrong]):
         probs[wrong[part], rows] = values
     return probs, cell, scores
@@ -168,14 +173,15 @@ def prompt(
         level: ask this one only, for comparison.
         every_level: `level_scores` of all levels, also of those that cannot win: several times the work.
     """
-    candidates = _candidates(raw, points_xy, neighbours)
-    category = raw.category[image][candidates, labels[:, None, None]].float().sigmoid()
+    candidates = _candidates(raw, points_xy, neighbours)  # (N, L, M)
+    # The class is given by the click: its logit says whether this cell has learned to answer.
+    category = raw.category[image][candidates, labels[:, None, None]].float().sigmoid()  # (N, L, M)
     if level is not None:
         category[:, torch.arange(category.shape[1]) != level] = 0
     evidence = None
     if own_point:
         category = category.sqrt()
-        evidence = _point_evidence(raw, image, points_xy, candidates)
+        evidence = _point_evidence(raw, image, points_xy, candidates)  # (N, L, M)
 
     def scores_of(maskness: Tensor) -> Tensor:
         """Scores (N, L, M) by the maskness (T,) of the cells."""
@@ -184,8 +190,8 @@ def prompt(
         return category * maskness[candidates].square() * evidence
 
     probs, cell, scores = _answers(raw, image, candidates, scores_of, mask_threshold, every_level)
-    level_scores = scores.amax(2)
-    score = level_scores.amax(1)
+    level_scores = scores.amax(2)  # (N, L)
+    score = level_scores.amax(1)  # (N,)
     found = score > 0
     probs.index_fill_(0, (~found).nonzero()[:, 0], 0.0)
     chosen = raw.level_of(cell)

@@ -58,7 +58,7 @@ def focal_loss_of_labels(logits: Tensor, labels: Tensor) -> Tensor:
     """
     num_classes = logits.shape[-1]
     negative = (1 - ALPHA) * (logits.sigmoid().square() * F.softplus(logits)).sum(-1)
-    own = logits.gather(-1, labels.clamp(0, num_classes - 1)[..., None])[..., 0]
+    own = logits.gather(-1, labels.clamp(0, num_classes - 1)[..., None])[..., 0]  # (...)
     p = own.sigmoid()
     as_negative = (1 - ALPHA) * p.square() * F.softplus(own)
     as_positive = ALPHA * (1 - p).square() * F.softplus(-own)
@@ -91,12 +91,12 @@ class _KernelDice(torch.autograd.Function):
         count = max(1, chunk // features.shape[1])
         parts = zip(kernels.split(count), instance.split(count), weight.split(count), strict=True)
         for part, rows, factor in parts:
-            p, t = (part @ features).sigmoid_(), masks[rows].to(features.dtype)
+            p, t = (part @ features).sigmoid_(), masks[rows].to(features.dtype)  # (p, hw) both
             slope = p * (1 - p) if of_features is not None else p  # dp / dlogit
             if keep is not None:
                 p, t = p * keep, t * keep  # so that the slope counts for nothing there
-            both = torch.linalg.vecdot(p, t)
-            squares = torch.linalg.vecdot(p, p) + torch.linalg.vecdot(t, t) + _SMOOTH
+            both = torch.linalg.vecdot(p, t)  # (p,)
+            squares = torch.linalg.vecdot(p, p) + torch.linalg.vecdot(t, t) + _SMOOTH  # (p,)
             total += (factor * (1 - 2 * both / squares)).sum()
             if of_features is not None:
                 # d/dp of -2 both / squares
@@ -138,12 +138,12 @@ def solov2_loss(
         Returns:
             dict(category=scalar, mask=scalar) float32; both always carry a gradient graph.
     """
-    focal = focal_loss_of_labels(raw.category.float(), targets.category)
-    of_cells, maps = raw.folded()
+    focal = focal_loss_of_labels(raw.category.float(), targets.category)  # (B, T, K) and (B, T)
+    of_cells, maps = raw.folded()  # (B, T, C'), (B, C', Hm, Wm)
     dice = maps.new_zeros((), dtype=torch.float32)
     if not len(targets.cell):  # sums over nothing keep the graph whole
         dice = of_cells[:, :0].float().sum() + maps[:, :0].float().sum()
-    order = targets.image.argsort(stable=True)
+    order = targets.image.argsort(stable=True)  # (P,) pairs grouped by image
     counts = targets.per_image
     kernels = of_cells[targets.image[order], targets.cell[order]].float().split(list(counts))
     instances = targets.instance[order].split(list(counts))
@@ -180,6 +180,6 @@ def paper_refiner_dice(logits: Tensor, labels: Tensor) -> Tensor:
         labels: (N, H, W) int64 in {0, 1, 255}; 255 counts as 0 (it is not ignored).
     """
     p = logits.softmax(1)
-    t = F.one_hot((labels == 1).long(), 2).movedim(3, 1).to(p.dtype)
-    overlap = 2 * (p * t).sum((0, 2))
+    t = F.one_hot((labels == 1).long(), 2).movedim(3, 1).to(p.dtype)  # (N, 2, H, W)
+    overlap = 2 * (p * t).sum((0, 2))  # (2, W)
     return 1 - (overlap / ((p + t).sum((0, 2)) + 1e-7)).mean()

@@ -18,7 +18,7 @@ Loss = Callable[[nn.Module, Any], dict[str, Tensor]]
 
 @runtime_checkable
 class Objective(Protocol):
-    """A loss whose terms are means over the whole batch, of which a part at a time is at hand."""
+    """A loss whose terms are means over the whole batch, computed part by part."""
 
     def prepare(self, model: nn.Module, part: Any) -> tuple[Any, Sequence[float]]:
         """What `share` needs of a part, and what the terms count in it (such as objects), on the host."""

@@ -103,16 +103,17 @@ def random_crops(sample: RoughImage, settings: RefinerSettings, crops: int, augm
     With `augment` 0 every crop has the scale of prediction, with 1 that of `scale_range`, with 2 the range
     reaches twice as far.
     """
-    picked = torch.randperm(len(sample.labels))[:crops]
+    picked = torch.randperm(len(sample.labels))[:crops]  # (n,)
     low, high = (max(1.0, settings.scale + augment * (end - settings.scale)) for end in settings.scale_range)
     scale = low + (high - low) * torch.rand(len(picked))
-    windows = crop_windows(sample.rough[picked], sample.points[picked], scale, settings.smallest)
-    shown = point_maps(sample.points, picked, windows, settings.crop, settings.sigma)
-    images = cut(sample.image, windows, settings.crop)
+    windows = crop_windows(sample.rough[picked], sample.points[picked], scale, settings.smallest)  # (n, 4)
+    shown = point_maps(sample.points, picked, windows, settings.crop, settings.sigma)  # (n, 2, S, S)
+    images = cut(sample.image, windows, settings.crop)  # (n, 3, S, S)
     rough = cut_each(sample.rough[picked], windows, settings.crop)
     rough[torch.rand(len(picked)) < settings.hidden] = 0.5
-    target = cut_each(sample.truth[picked], windows, settings.crop)
-    stack = torch.cat([images, rough[:, None], shown, target[:, None]], 1)
+    target = cut_each(sample.truth[picked], windows, settings.crop)  # (n, S, S)
+    stack = torch.cat([images, rough[:, None], shown, target[:, None]], 1)  # (n, 3 + 1 + 2 + 1, S, S)
+    # Turn and flip everything together.
     stack = torch.rot90(stack, int(torch.randint(4, ())), (2, 3))
     if torch.rand(()) < 0.5:
         stack = stack.flip(3)
@@ -130,7 +131,7 @@ def refiner_loss(model: nn.Module, batch: Crops, dice_share: float = 0.5) -> dic
     device = next(model.parameters()).device
     *maps, labels = batch
     images, rough, points, target = (part.to(device, non_blocking=True) for part in maps)
-    logits = model(images, rough, points, labels.tolist())
+    logits = model(images, rough, points, labels.tolist())  # (n, S, S)
     return Refiner.loss(logits, target, dice_share)
 
 

@@ -36,20 +36,20 @@ def train_solov2(
     device: str | torch.device = "cpu",
     resume: Resume | None = None,
 ) -> TrainResult:
-    """Train a SOLOv2 on drawn masks, and on guessed ones.
+    """Train a SOLOv2 on drawn masks and pseudo-labels.
 
     Args:
         sources: annotation files with drawn masks and ignore regions; all of the same categories.
         settings, resize, augment, train: see those classes.
         seed: of weights, order and augmentation.
-        guessed: annotation files with pseudo-labels, of these categories.
+        guessed: annotation files with pseudo-labels, of the same categories.
         mix: how `sources` and `guessed` are mixed; None: each image once a pass, all masks alike.
         initial: a network to copy fitting weights from (`take_weights`); None: start from the backbone's.
         on_start: called with the names of the weights that `initial` does not have.
         on_step: called after each step.
         snapshots: shares of the iterations at which a copy is kept (for the refiner's training).
-        device: where the network lies.
-        resume: where the training's state is kept, and gone on from if there is one.
+        device: of the network.
+        resume: where the state is saved, and restored from if there is one.
 
     Raises:
         NonFiniteLoss: names the step and its images.
@@ -63,6 +63,7 @@ def train_solov2(
     if initial is not None:
         on_start(take_weights(model, initial))
     drawn = sum(len(source.images) for source in sources)
+    # Samples: drawn images first, so that the order knows which are which.
     transform = TrainTransform(resize, augment, sources[0].class_names)
     images = TrainingImages([*sources, *guessed], transform, seed, drawn, mix.paste)
     order = ShuffledPositions(
@@ -124,6 +125,7 @@ class SOLOv2Objective:
         Targets are made on the host, where the objects are, while a GPU is busy with the part before.
         """
         assert isinstance(model, SOLOv2)
+        # Targets are made for the padded size that the network will see.
         images, instances, _ = part
         settings = model.settings
         height, width = padded_size([(image.shape[1], image.shape[2]) for image in images])
@@ -146,7 +148,7 @@ class SOLOv2Objective:
         """See `Objective.share`."""
         assert isinstance(model, SOLOv2)
         images, targets = prepared
-        inputs = model.preprocess(images)
+        inputs = model.preprocess(images)  # (B, 3, H, W)
         bf16 = self.bf16
         if bf16 is None:
             bf16 = inputs.is_cuda and torch.cuda.is_bf16_supported(including_emulation=False)

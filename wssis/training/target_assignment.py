@@ -25,15 +25,17 @@ from wssis.ops.masks import (
 
 def levels_of(sizes: Tensor, ranges: Sequence[tuple[float, float]], strict: bool) -> Tensor:
     """Which levels take objects of sqrt(box area) `sizes` (N,): (L, N) bool."""
-    bounds = torch.tensor([tuple(pair) for pair in ranges], dtype=torch.float32, device=sizes.device)
+    bounds = torch.tensor(
+        [tuple(pair) for pair in ranges], dtype=torch.float32, device=sizes.device
+    )  # (L, 2)
     low, high = bounds[:, :1], bounds[:, 1:]
-    taken = (low <= sizes) & (sizes < high)
+    taken = (low <= sizes) & (sizes < high)  # (L, N)
     if strict:
         return taken
     # No object is dropped: one that fits no range goes to the level whose range is nearest.
-    gap = (low - sizes).clamp(min=0) + (sizes - high).clamp(min=0)
+    gap = (low - sizes).clamp(min=0) + (sizes - high).clamp(min=0)  # (L, N)
     level = torch.arange(len(bounds), device=sizes.device)[:, None]
-    nearest = torch.where(gap == gap.amin(0), level, len(bounds)).amin(0)
+    nearest = torch.where(gap == gap.amin(0), level, len(bounds)).amin(0)  # (N,)
     return torch.where(taken.any(0), taken, level == nearest)
 
 
@@ -55,21 +57,23 @@ def claims_of(
     """
     device = centres.device
     grid = torch.tensor(list(grids), device=device)[:, None]  # (L, 1, 2) rows, columns
-    scale = grid / torch.tensor(image_size, device=device)
+    scale = grid / torch.tensor(image_size, device=device)  # (L, 1, 2) cells a pixel
     centre = centres.flip(1)  # (N, 2) y, x
-    reach = (boxes[:, 2:] - boxes[:, :2]).flip(1) * (centre_scale / 2)
+    reach = (boxes[:, 2:] - boxes[:, :2]).flip(1) * (centre_scale / 2)  # (N, 2) y, x
 
     def cell_at(yx: Tensor) -> Tensor:
         return torch.minimum((yx * scale).floor().long().clamp(min=0), grid - 1)
 
     middle, first, last = cell_at(centre), cell_at(centre - reach), cell_at(centre + reach)  # (L, N, 2)
-    step = torch.tensor([(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)], device=device)
+    step = torch.tensor([(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)], device=device)  # (9, 2)
     place = middle[:, :, None] + step  # (L, N, 9, 2)
-    claims = ((place >= first[:, :, None]) & (place <= last[:, :, None])).all(3) & levels[:, :, None]
+    claims = ((place >= first[:, :, None]) & (place <= last[:, :, None])).all(3) & levels[
+        :, :, None
+    ]  # (L, N, 9)
     offset = torch.tensor([0] + [rows * columns for rows, columns in grids[:-1]], device=device).cumsum(0)
     place = torch.minimum(place.clamp(min=0), grid[:, None] - 1)
-    cells = offset[:, None, None] + place[..., 0] * grid[:, :, 1:] + place[..., 1]
-    distance = ((place + 0.5) / scale[:, None] - centre[:, None]).square().sum(3)
+    cells = offset[:, None, None] + place[..., 0] * grid[:, :, 1:] + place[..., 1]  # (L, N, 9)
+    distance = ((place + 0.5) / scale[:, None] - centre[:, None]).square().sum(3)  # (L, N, 9)
     return claims, cells, distance
 
 
@@ -82,7 +86,7 @@ def nearest_claims(claims: Tensor, slots: Tensor, num_slots: int, distance: Tens
     """
     order = torch.arange(claims.shape[1], device=claims.device, dtype=torch.float64)
     for key in (distance.double(), area.double()[:, None], order[:, None]):
-        cost = torch.where(claims, key, torch.inf)
+        cost = torch.where(claims, key, torch.inf)  # (L, N, 9)
         best = cost.new_full((num_slots,), torch.inf).scatter_reduce(
             0, slots.flatten(), cost.flatten(), "amin"
         )
@@ -256,20 +260,24 @@ def assign(
         raise ValueError(f"assign: expected a range for each grid, got {len(ranges)} and {len(grids)}")
     device = instances[0].labels.device
     centre, box, area, masks = _measures(instances, image_size, mask_size, strict, soft)
-    counts = torch.tensor([len(item) for item in instances])
-    image = torch.repeat_interleave(counts).to(device)
-    instance = torch.cat([torch.arange(len(item)) for item in instances]).to(device)
+    # All objects of the batch in one list.
+    counts = torch.tensor([len(item) for item in instances])  # (B,)
+    image = torch.repeat_interleave(counts).to(device)  # (N,) image of each object
+    instance = torch.cat([torch.arange(len(item)) for item in instances]).to(device)  # (N,)
+    # Which cells each object claims at which levels.
     cells = sum(rows * columns for rows, columns in grids)
     levels = levels_of((box[:, 2:] - box[:, :2]).prod(1).sqrt(), ranges, strict) & (area > 0)
-    claims, slots, distance = claims_of(centre, box, levels, grids, image_size, centre_scale)
+    claims, slots, distance = claims_of(
+        centre, box, levels, grids, image_size, centre_scale
+    )  # (L, N, 9) each
     if not strict:
         claims = nearest_claims(claims, slots + image[:, None] * cells, len(counts) * cells, distance, area)
-    level, row, which = claims.nonzero(as_tuple=True)
-    cell = slots[level, row, which]
+    level, row, which = claims.nonzero(as_tuple=True)  # (P,) each; which: of the 9 cells round the center
+    cell = slots[level, row, which]  # (P,)
     # The last claimant names the class (a cell has several only under "all").
-    owner = torch.full((len(counts) * cells,), -1, device=device)
+    owner = torch.full((len(counts) * cells,), -1, device=device)  # (B * T,) object of each cell
     owner = owner.scatter_reduce(0, image[row] * cells + cell, row, "amax")
-    labels = torch.cat([item.labels for item in instances])
+    labels = torch.cat([item.labels for item in instances])  # (N,)
     scores = [
         torch.ones(len(item), device=device) if item.scores is None else item.scores for item in instances
     ]

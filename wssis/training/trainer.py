@@ -47,7 +47,7 @@ def set_norms(model: nn.Module, norms: Literal["batch", "sync", "frozen"]) -> No
 
 @dataclass(frozen=True)
 class Progress:
-    """What a training tells about one step.
+    """Progress of one training step.
 
     Attributes:
         step: 1 to `total`.
@@ -66,7 +66,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Networks that a training leaves, all with averaged weights and in evaluation mode.
+    """Trained networks with averaged weights, in evaluation mode.
 
     Attributes:
         model: after the last step.
@@ -78,7 +78,7 @@ class TrainResult:
 
 
 class NonFiniteLoss(InputError):
-    """Loss or gradient is not a number; training cannot go on, and has not taken the step.
+    """The loss or a gradient is not finite. The step is not taken.
 
     Attributes:
         step: that it would have been.
@@ -119,9 +119,9 @@ def fit(
         settings: see `TrainSettings`.
         on_step: called after each step.
         snapshots: shares of the iterations at which a copy is kept.
-        on_snapshot: given each share and its copy, which is then not kept. Whatever it raises ends the
+        on_snapshot: called with each share and its copy, which is then not kept; its exceptions end the
             training.
-        resume: where the state is kept, and gone on from if there is one.
+        resume: where the state is saved, and restored from if there is one.
 
     Raises:
         NonFiniteLoss: names the step, and terms of the loss or groups of parameters.
@@ -130,18 +130,22 @@ def fit(
     """
     model.train()
     set_norms(model, settings.norms)
+    # What is trained, and how the rate falls.
     optimizer = build_optimizer(model, settings)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, settings))
     average = AveragedModel(model) if settings.ema else None
+    # Copies to keep on the way (earlier teachers, for the refiner).
     wanted = {share: max(1, round(share * settings.iterations)) for share in snapshots}
     kept: dict[float, nn.Module] = {}
     parameters = [p for p in model.parameters() if p.requires_grad]
     parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
     if average is not None:
         parts["average"] = average
+    # Gradients are those of whole batches, over processes and parts.
     objective = loss if isinstance(loss, Objective) else MeanOfParts(loss)
     shares = Shares(model, objective)
     upcoming = shares.prepared(batches, settings.accumulate)  # draws a random number (DataLoader), so first
+    # Continue an interrupted training where it stopped.
     done = 0
     if resume is not None:
         done = resume.restore(parts)
@@ -153,12 +157,14 @@ def fit(
         optimizer.zero_grad(set_to_none=True)
         terms = shares.backward(batch)
         batch = next(upcoming, None)  # made while a GPU is at work on this one
+        # A loss or gradient that is not finite ends the training before it spoils the weights.
         losses = summed(terms)
         if not math.isfinite(losses["loss"]):
             raise NonFiniteLoss(step, f"the loss is not finite ({not_finite_terms(losses)})")
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if not torch.isfinite(norm):
             raise NonFiniteLoss(step, f"the gradient is not finite ({not_finite_groups(optimizer)})")
+        # The step itself.
         if settings.clip:
             nn.utils.clip_grads_with_norm_(parameters, settings.clip, norm)
         learning_rate = float(scheduler.get_last_lr()[-1])
@@ -166,6 +172,7 @@ def fit(
         scheduler.step()
         if average is not None:
             update_average(average, model, settings.ema)
+        # Keep copies, report, and save what a kill would lose.
         for share in (share for share, when in wanted.items() if when == step):
             copy = _finished(average.module if average is not None else model)
             if on_snapshot is None:
