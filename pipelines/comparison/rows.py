@@ -21,14 +21,14 @@ TITLES: Mapping[str, str] = {
     "no_color": "ours without color guidance",
     "cold_start": "ours from the backbone's weights",
     "equal_images": "ours, every image equally often",
-    "quality_weight": "ours, outlines weighted by quality",
+    "equal_weight": "ours, all outlines count alike",
     "paste": "ours, drawn objects pasted",
 }
 # Settings of the student in which a row differs from "ours"; its labels are the same.
 STUDENT: Mapping[str, Mapping[str, Any]] = {
     "cold_start": {"start": "backbone"},
     "equal_images": {"drawn_share": None},
-    "quality_weight": {"quality_power": 1.0},
+    "equal_weight": {"quality_power": 0.0},
     "paste": {"paste": 1.0},
 }
 

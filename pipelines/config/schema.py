@@ -194,8 +194,8 @@ class Student(Section):
     """
 
     start: Literal["teacher", "backbone"] = "teacher"
-    drawn_share: Fraction | None = 0.4
-    quality_power: Annotated[float, Field(ge=0, le=10)] = 0.0
+    drawn_share: Fraction | None = 0.2
+    quality_power: Annotated[float, Field(ge=0, le=10)] = 1.0
     paste: Annotated[float, Field(ge=0, le=20)] = 0.0
     train: TrainSettings
 

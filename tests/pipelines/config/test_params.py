@@ -205,6 +205,6 @@ def test_the_teachers_own_levels_replace_the_models(tmp_path: Path) -> None:
 
 def test_a_key_of_before_says_what_replaced_it(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
-    path.write_text(SHIPPED.read_text().replace("  drawn_share: 0.4", "  strong_repeats: 1 #", 1))
+    path.write_text(SHIPPED.read_text().replace("  drawn_share: 0.2", "  strong_repeats: 1 #", 1))
     with pytest.raises(InputError, match=r"student\.strong_repeats: .*drawn_share: null"):
         load_params(path)
