@@ -160,6 +160,7 @@ class AugmentSettings:
         flip_pairs: pairs of class names that a flip turns into each other, such as [left_door, right_door].
         brightness, contrast, saturation: strength of the color jitter.
         hue: likewise, 0 to 0.5; costs more than the rest together.
+        paste: number of drawn objects that are pasted into a sample on average.
     """
 
     crop: int = 96
@@ -170,6 +171,7 @@ class AugmentSettings:
     contrast: float = 0.3
     saturation: float = 0.3
     hue: float = 0.0
+    paste: float = 0.0
 
     def __post_init__(self) -> None:
         if self.flips not in ("none", "horizontal", "all"):
@@ -179,6 +181,8 @@ class AugmentSettings:
             raise ValueError("flip_pairs must name each class once")
         if not 0 < self.scale[0] <= self.scale[1] or self.crop < 0:
             raise ValueError("scale must be [low, high] with 0 < low <= high, crop 0 or more pixels")
+        if not 0 <= self.paste <= 20:
+            raise ValueError("paste must be between 0 and 20")
 
 
 @dataclass(frozen=True)
@@ -188,12 +192,10 @@ class MixSettings:
     Attributes:
         drawn_share: share of samples with drawn masks; None: every image equally often.
         quality_power: power of a pseudo-label's quality in the weight of its outline; 0: all count alike.
-        paste: number of drawn objects that are pasted into a sample on average.
     """
 
     drawn_share: float | None = None
     quality_power: float = 0.0
-    paste: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -22,14 +22,14 @@ TITLES: Mapping[str, str] = {
     "cold_start": "ours from the backbone's weights",
     "equal_images": "ours, every image equally often",
     "equal_weight": "ours, all outlines count alike",
-    "paste": "ours, drawn objects pasted",
+    "no_paste": "ours, no objects pasted",
 }
-# Settings of the student in which a row differs from "ours"; its labels are the same.
-STUDENT: Mapping[str, Mapping[str, Any]] = {
-    "cold_start": {"start": "backbone"},
-    "equal_images": {"drawn_share": None},
-    "equal_weight": {"quality_power": 0.0},
-    "paste": {"paste": 1.0},
+# Settings in which the student of a row differs from that of "ours", by section; its labels are the same.
+STUDENT: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "cold_start": ("student", {"start": "backbone"}),
+    "equal_images": ("student", {"drawn_share": None}),
+    "equal_weight": ("student", {"quality_power": 0.0}),
+    "no_paste": ("augment", {"paste": 0.0}),
 }
 
 

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from pipelines import paths
 from pipelines.comparison.rows import ROWS, STUDENT, label_hours
+from pipelines.config.params import parse
+from pipelines.config.schema import Params
 from pipelines.inference.label_dataset import predicted_results
 from pipelines.inference.load_models import load_predictor
 from pipelines.runner.run_stage import Outcome, StageContext, run
@@ -24,9 +28,15 @@ SECTIONS = {"train": ("seed", "model", "resize", "augment", "student"), "evaluat
 
 def train(stage: StageContext, row: str) -> None:
     """The student's training on the labels of a row, with the settings in which it differs from others."""
-    settings = stage.params.student.model_copy(update=dict(STUDENT.get(row, {})))
-    stage = replace(stage, params=stage.params.model_copy(update={"student": settings}))
+    if row in STUDENT:
+        stage = replace(stage, params=with_settings(stage.params, *STUDENT[row]))
     student(stage, paths.ROW_LABELS / f"{row}.json", paths.ROW_MODELS / row, paths.ROW_PLOTS / f"{row}.csv")
+
+
+def with_settings(params: Params, section: str, changes: Mapping[str, Any]) -> Params:
+    """Params with other values in one section."""
+    values = params.model_dump(mode="json")
+    return parse({**values, section: {**values[section], **changes}}, Params, where=paths.PARAMS)
 
 
 def evaluate(stage: StageContext, row: str) -> Outcome:

@@ -70,7 +70,7 @@ Row = Literal[
     "strong_only", "predicted", "image_level", "fixed_level", "adaptive_level", "refined", "ours", "oracle"
 ]
 # "ours" with one part taken away or added: the ablation
-Part = Literal["no_refiner", "no_color", "cold_start", "equal_images", "equal_weight", "paste"]
+Part = Literal["no_refiner", "no_color", "cold_start", "equal_images", "equal_weight", "no_paste"]
 
 
 class Compare(Section):

@@ -190,19 +190,17 @@ class Student(Section):
         start: initial weights: teacher (where they fit) | backbone (model.pretrained alone).
         drawn_share: share of samples with drawn masks; null: every image equally often.
         quality_power: power of a pseudo-label's quality in the weight of its outline; 0: all count alike.
-        paste: number of drawn objects that are pasted into a sample on average.
     """
 
     start: Literal["teacher", "backbone"] = "teacher"
     drawn_share: Fraction | None = 0.2
     quality_power: Annotated[float, Field(ge=0, le=10)] = 1.0
-    paste: Annotated[float, Field(ge=0, le=20)] = 0.0
     train: TrainSettings
 
     @property
     def mix(self) -> MixSettings:
         """How the training mixes drawn and pseudo-labeled images."""
-        return MixSettings(self.drawn_share, self.quality_power, self.paste)
+        return MixSettings(self.drawn_share, self.quality_power)
 
 
 class Evaluate(Section):
@@ -298,7 +296,7 @@ DEFAULTS = Params(
     prices=Prices(),
     model=SOLOv2Settings(),
     resize=ResizeSettings(),
-    augment=AugmentSettings(),
+    augment=AugmentSettings(paste=1.0),
     teacher=Teacher(train=TrainSettings(learning_rate=4e-3)),
     refiner=Refiner(
         model=RefinerSettings(),

@@ -31,9 +31,8 @@ class TrainingImages(Dataset[Sample]):
         sources: annotation files with masks, concatenated.
         transform: see `TrainTransform`.
         seed: of all random choices.
-        drawn: number of images with drawn masks, which come first.
-        paste: number of objects of drawn images that are pasted into a sample on average
-            (Ghiasi et al. 2021, arXiv 2012.07177).
+        drawn: number of images with drawn masks, which come first; their objects are pasted into samples
+            (`AugmentSettings.paste`; Ghiasi et al. 2021, arXiv 2012.07177).
     """
 
     def __init__(
@@ -42,13 +41,12 @@ class TrainingImages(Dataset[Sample]):
         transform: TrainTransform,
         seed: int,
         drawn: int = 0,
-        paste: float = 0.0,
     ) -> None:
         self.items: list[tuple[str, ImageRecord]] = [
             (source.image_dir, record) for source in sources for record in source.images
         ]
         self.transform, self.seed = transform, seed
-        self.drawn, self.paste = drawn, paste if drawn else 0.0
+        self.drawn, self.paste = drawn, transform.augment.paste if drawn else 0.0
         self._kept: dict[int, tuple[Tensor, MaskPatches]] = {}
         self.room = KEEP_BYTES  # free bytes in the cache
 

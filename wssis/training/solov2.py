@@ -65,7 +65,7 @@ def train_solov2(
     drawn = sum(len(source.images) for source in sources)
     # Samples: drawn images first, so that the order knows which are which.
     transform = TrainTransform(resize, augment, sources[0].class_names)
-    images = TrainingImages([*sources, *guessed], transform, seed, drawn, mix.paste)
+    images = TrainingImages([*sources, *guessed], transform, seed, drawn)
     order = ShuffledPositions(
         len(images),
         train.batch_size,

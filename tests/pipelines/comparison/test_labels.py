@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,8 +93,6 @@ def test_no_label_but_the_oracles_hangs_on_the_truth_or_val(
 def test_the_oracle_refuses_weak_images_that_nobody_drew(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from dataclasses import replace
-
     cell.enter(0.5, 3)
     truth = load_coco(paths.WEAK_TRUTH)
     save_coco(
@@ -160,8 +159,9 @@ def test_a_part_changes_the_student_or_its_labels(project: Path, monkeypatch: py
     here = StageContext("test", load_params())
     for row in ROWS:
         students.train(here, row)
-    usual = here.params.student
-    assert {row for row, stage in given.items() if stage.params.student != usual} == set(STUDENT)
+    assert {row for row, stage in given.items() if stage.params != here.params} == set(STUDENT)
+    assert given["no_paste"].params.augment == replace(here.params.augment, paste=0.0)
+    assert given["cold_start"].params.student.start == "backbone"
     ours = (paths.ROW_LABELS / "ours.json").read_bytes()
     assert all((paths.ROW_LABELS / f"{row}.json").read_bytes() == ours for row in STUDENT)
     assert (paths.ROW_LABELS / "no_refiner.json").read_bytes() != ours

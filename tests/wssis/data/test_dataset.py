@@ -222,7 +222,8 @@ def test_drawn_objects_are_pasted_in_front(paint) -> None:
     drawn = paint({"objects": [(2, (4, 4, 30, 30))]})
     weak = paint({"objects": [(0, (10, 10, 50, 50))], "ignore": [(0, 0, 60, 8)]}, {}, first_id=5)
     plain = TrainingImages([drawn, weak], TRANSFORM, seed=3, drawn=1)
-    pasting = TrainingImages([drawn, weak], TRANSFORM, seed=3, drawn=1, paste=2.0)
+    transform = TrainTransform(ResizeSettings(), AugmentSettings(crop=48, paste=2.0))
+    pasting = TrainingImages([drawn, weak], transform, seed=3, drawn=1)
     for position in range(12):
         key = (position, 1 + position % 2)
         (_, before, _), (picture, after, _) = plain[key], pasting[key]
