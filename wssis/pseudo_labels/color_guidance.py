@@ -13,7 +13,7 @@ from torch import Tensor
 STEPS = 8  # mean-field updates
 TOLERANCE = 0.2  # standard deviation of the color kernel, in units of a crop's own contrast
 FLAT_SHARE = 0.5  # of the pull of pixels that are near, whatever their color, to take off
-KEYS = 21  # pixels a side that pull at the others; more cost memory and change nothing (docs/results.md)
+KEYS = 16  # pixels a side that pull at the others; more cost time and change nothing (docs/results.md)
 _EDGE = 1e-3  # probabilities stay this far from 0 and 1, so that the image can overrule the network
 _LEAST_CONTRAST = 4.0  # levels of 255; below this, differences in color are noise
 
