@@ -30,7 +30,7 @@ ORDER = [
 LAYERS = [
     {"wssis", "wssis.errors", "wssis.settings", "wssis.instances", "wssis.ops"},
     {"wssis.files"},
-    {"wssis.models", "wssis.checkpoint", "wssis.distributed", "wssis.label_budget"},
+    {"wssis.models", "wssis.checkpoint", "wssis.distributed", "wssis.label_budget", "wssis.image_ranking"},
     {"wssis.data", "wssis.visualize"},
     {"wssis.training", "wssis.inference", "wssis.evaluation", "wssis.formats", "wssis.validation"},
     {"wssis.pseudo_labels"},

@@ -23,7 +23,10 @@ def add_commands(commands: Commands) -> None:
     add_export(commands.add_parser("export-labels", help="pseudo-labels to correct in an annotation tool"))
 
     command = commands.add_parser("budget", help="how many masks to draw and points to click next")
-    command.add_argument("--hours", type=hours, required=True, help="of a person's work that are left")
+    command.add_argument("--hours", type=hours, help="of a person's work that are left")
+    command.add_argument(
+        "--which", type=positive(int), metavar="N", help="the N clicked images that are worth drawing first"
+    )
     command.add_argument("--json", metavar="FILE", help="also write the advice and its figures here")
     command.add_argument(
         "--data", metavar="DIR", help="what `wssis import` wrote; default data/splits, or else data/mine"
@@ -135,10 +138,10 @@ def check(options: argparse.Namespace) -> None:
 
 
 def budget(options: argparse.Namespace) -> None:
-    """Say what to label next."""
+    """Say how much to label, and which images first."""
     from pipelines.datasets.budget import budget as say_budget
 
-    say_budget(options.hours, options.json, options.data)
+    say_budget(options.hours, options.json, options.data, options.which)
 
 
 def export_labels(options: argparse.Namespace) -> None:

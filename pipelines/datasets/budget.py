@@ -20,17 +20,33 @@ from wssis.label_budget import PAPER, Advice, Curve, Measured, Stock, advise, af
 LABEL_SETS = 3  # runs with different numbers of masks, below which nothing can be said of the curve's bend
 
 
-def budget(hours: float, out: str | None = None, folder: str | None = None) -> None:
-    """Print, and write to `out`, the advice.
+def budget(
+    hours: float | None, out: str | None = None, folder: str | None = None, which: int | None = None
+) -> None:
+    """Print how much to draw and click and which images to draw, and write both to `out`.
 
     Args:
-        hours: of a person's work that are left.
+        hours: of a person's work that are left; None: no advice on numbers.
         out: JSON file, or None.
         folder: with instances.json, as `wssis import` writes it; None: data/splits, or else data/mine.
+        which: number of images to name; None: none.
 
     Raises:
-        InputError: no project, or no labelled object at hand.
+        InputError: neither is wanted, no project, or no labelled object at hand.
     """
+    if hours is None and which is None:
+        raise InputError("expected --hours or --which", where="budget", remedy="Give one of them, or both")
+    found: dict[str, Any] = {} if hours is None else advice_for(hours, folder)
+    if which is not None:
+        from pipelines.datasets.which_images import which_images  # with torch, which advice does not need
+
+        found["which"] = which_images(which)
+    if out:
+        write_json(out, found, indent=2)
+
+
+def advice_for(hours: float, folder: str | None) -> dict[str, Any]:
+    """Print the advice for so many hours; returns it with its figures."""
     params = load_params()
     stock, place = stock_at_hand(Path(folder) if folder else None)
     prices = params.prices.model_dump()
@@ -54,20 +70,18 @@ def budget(hours: float, out: str | None = None, folder: str | None = None) -> N
     )
     for line in where_from(basis, after(stock, advice)[0]):
         print(line)
-    if out:
-        found = {
-            "hours": hours,
-            "prices": prices,
-            "data": place,
-            "stock": asdict(stock) | {"objects_per_image": stock.objects_per_image},
-            "advice": asdict(advice),
-            "ap_between": list(between),
-            "curve": asdict(basis.curve) | {"from": "runs" if basis.own else "paper"},
-            "measured": [one._asdict() for one in basis.used],
-            "label_sets": basis.label_sets,
-            "left_out": basis.left_out,
-        }
-        write_json(out, found, indent=2)
+    return {
+        "hours": hours,
+        "prices": prices,
+        "data": place,
+        "stock": asdict(stock) | {"objects_per_image": stock.objects_per_image},
+        "advice": asdict(advice),
+        "ap_between": list(between),
+        "curve": asdict(basis.curve) | {"from": "runs" if basis.own else "paper"},
+        "measured": [one._asdict() for one in basis.used],
+        "label_sets": basis.label_sets,
+        "left_out": basis.left_out,
+    }
 
 
 @dataclass(frozen=True)
