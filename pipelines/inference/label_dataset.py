@@ -44,23 +44,29 @@ def calibrated(labeler: Labeler, holdout: CocoData, rules: PseudoRules) -> Calib
     return calibrate(torch.cat(signals).double().numpy(), torch.cat(ious).double().numpy())
 
 
-Prompts = tuple[Tensor, Tensor, Tensor]  # points (N, 2) xy, labels (N,), ids (N,)
+Prompts = tuple[Tensor, Tensor, Tensor, Tensor]  # points (N, 2) xy, labels (N,), ids (N,), clicks (C, 4)
 IMAGES = 64  # images whose predictions are in memory at once
 SHARE = 4  # images that each of several processes labels between two exchanges
 COCO_FIELDS = {
-    *("id", "image_id", "category_id", "segmentation", "bbox", "area", "point", "iscrowd", "score"),
+    *("id", "image_id", "category_id", "segmentation", "bbox", "area", "point", "clicks", "iscrowd", "score"),
 }
 IGNORED = 0.1  # worth that an ignored point may lose
 
 
 def prompts(record: ImageRecord) -> Prompts:
-    """Points, labels and annotation ids of an image's objects; the mask's centre where no point is."""
+    """Points, labels, annotation ids and further clicks of an image's objects.
+
+    The point is the mask's center where there is none; clicks are as `Labeler.propose` takes them.
+    """
     objects = record.objects
     points = [item.point or (item.rle and rle_api.inner_point(item.rle)) or (0.0, 0.0) for item in objects]
     return (
         torch.tensor(points, dtype=torch.float32).reshape(-1, 2),
         torch.tensor([item.label for item in objects], dtype=torch.int64),
         torch.tensor([item.id for item in objects], dtype=torch.int64),
+        torch.tensor(
+            [(row, *click) for row, item in enumerate(objects) for click in item.clicks], dtype=torch.float32
+        ).reshape(-1, 4),
     )
 
 
@@ -123,6 +129,7 @@ def _annotation(value: Mapping[str, Any], labels: Mapping[int, int]) -> Annotati
         score=value.get("score"),
         extra={key: field for key, field in value.items() if key not in COCO_FIELDS},
         area=value.get("area"),
+        clicks=tuple((x, y, bool(inside)) for x, y, inside in value.get("clicks", ())),
     )
 
 
@@ -206,10 +213,11 @@ def labelled(record: ImageRecord, decided: Instances, quality: Sequence[float] |
         decided.get_scores().tolist(),
         given.tolist(),
     )
+    clicks = {item.id: item.clicks for item in record.annotations}
     annotations = []
     for i, label, rle, (x, y), score, known in zip(*columns, strict=True):
         extra = {"confidence": round(score, 4)} | ({} if known else {"ignore": True})
-        annotations.append(Annotation(i, label, rle, (x, y), extra=extra))
+        annotations.append(Annotation(i, label, rle, (x, y), extra=extra, clicks=clicks.get(i, ())))
     if quality is not None:
         for item, value in zip(annotations, quality, strict=True):
             item.extra["quality"] = round(value, 4)

@@ -72,9 +72,9 @@ def predict_images(
         check_pixels(record.size, resize, MAX_PIXELS, Path(data.image_dir) / record.file_name)
     done: list[ImageRecord] = []
     total = 0
-    for record, image, (xy, labels, ids) in each_image(data, "predict"):
+    for record, image, prompts in each_image(data, "predict"):
         if labeler:
-            instances = labeler.label(image, xy, labels, ids)
+            instances = labeler.label(image, *prompts)
             done.append(labelled(record, instances))
         elif predictor:
             [instances] = predictor.predict([image])
@@ -197,7 +197,10 @@ def with_points(data: CocoData, path: Path) -> CocoData:
     number, images = 0, []
     for record in data.images:
         points = found.get(record.id, [])
-        annotations = tuple(Annotation(number + n, c, point=(x, y)) for n, (x, y, c) in enumerate(points, 1))
+        annotations = tuple(
+            Annotation(number + n, label, point=(x, y), clicks=clicks)
+            for n, (x, y, label, clicks) in enumerate(points, 1)
+        )
         number += len(points)
         images.append(replace(record, annotations=annotations))
     return replace(data, images=tuple(images))

@@ -71,7 +71,7 @@ def input_row(image: ImageRecord, val: CocoData, points: bool) -> dict[str, Any]
     """The model's input for an image; with `points`, a point for each object that has a mask."""
     row: dict[str, Any] = {"image": str(Path(val.image_dir).resolve() / image.file_name)}
     if points:
-        xy, labels, _ = prompts(replace(image, annotations=tuple(with_masks(image))))
+        xy, labels, *_ = prompts(replace(image, annotations=tuple(with_masks(image))))
         row["points"] = [
             {"x": x, "y": y, "class": val.class_names[label]}
             for (x, y), label in zip(xy.tolist(), labels.tolist(), strict=True)

@@ -133,6 +133,8 @@ def _annotation(item: Annotation, image_id: int, category_id: int, box: Any) -> 
         record["area"] = rle_api.area(item.rle) if item.area is None else item.area
     if item.point is not None:
         record["point"] = [float(value) for value in item.point]
+    if item.clicks:
+        record["clicks"] = [[float(x), float(y), int(inside)] for x, y, inside in item.clicks]
     record["iscrowd"] = int(item.crowd)
     if item.score is not None:
         record["score"] = float(item.score)

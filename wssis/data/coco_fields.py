@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from wssis.data import rle as rle_api
+from wssis.data.records import Click
 from wssis.data.rle import Rle
 
 MAX_ID = 2**63 - 1
@@ -43,6 +44,26 @@ def point_of(raw: dict[str, Any]) -> tuple[float, float] | None:
     if isinstance(point, list) and len(point) == 2 and all(map(is_number, point)):
         return float(point[0]), float(point[1])
     return None
+
+
+def clicks_of(raw: dict[str, Any], picture: Picture) -> tuple[Click, ...]:
+    """An annotation's further clicks.
+
+    Raises:
+        ValueError: they are no list of [x, y, 0 or 1] in the image; says what was found.
+    """
+    clicks = raw.get("clicks")
+    if clicks is None:
+        return ()
+    if not isinstance(clicks, list):
+        raise ValueError(kind_of_json(clicks))
+    for click in clicks:
+        sound = isinstance(click, list) and len(click) == 3 and all(map(is_number, click))
+        if not sound or click[2] not in (0, 1):
+            raise ValueError(shown_ids(click))
+        if picture.height and not (0 <= click[0] < picture.width and 0 <= click[1] < picture.height):
+            raise ValueError(f"{shown_ids(click)} outside of {picture.width} x {picture.height} px")
+    return tuple((float(x), float(y), bool(inside)) for x, y, inside in clicks)
 
 
 def box_of(raw: dict[str, Any]) -> tuple[float, float, float, float] | None:

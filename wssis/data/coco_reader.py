@@ -16,6 +16,7 @@ from wssis.data import rle as rle_api
 from wssis.data.coco_fields import (
     Picture,
     box_of,
+    clicks_of,
     is_number,
     kind_of_json,
     point_of,
@@ -24,13 +25,24 @@ from wssis.data.coco_fields import (
     usable_id,
 )
 from wssis.data.images import MAX_PIXELS, leaves_folder
-from wssis.data.records import Annotation, Category, CocoData, ImageRecord
+from wssis.data.records import Annotation, Category, Click, CocoData, ImageRecord
 from wssis.data.rle import Rle
 from wssis.errors import InputError
 
 LISTS = ("images", "annotations", "categories")
 TWICE = "expected distinct ids, found this one twice"
-_KNOWN = {"id", "image_id", "category_id", "segmentation", "bbox", "area", "iscrowd", "point", "score"}
+_KNOWN = {
+    "id",
+    "image_id",
+    "category_id",
+    "segmentation",
+    "bbox",
+    "area",
+    "iscrowd",
+    "point",
+    "clicks",
+    "score",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +93,7 @@ class RawAnnotation:
     crowd: bool
     score: float | None
     point: tuple[float, float] | None
+    clicks: tuple[Click, ...]
     mask: list[list[float]] | Rle | None
 
 
@@ -238,6 +251,12 @@ class CocoDocument:
                 remedy = "Correct it: pixels, x to the right, y down, origin at the top left corner"
                 report("point-outside", detail, remedy)
                 point = None
+        clicks: tuple[Click, ...] = ()
+        try:
+            clicks = clicks_of(raw, picture)
+        except ValueError as error:
+            detail = f"expected clicks [[x, y, 1 on the object or 0 beside it], …], found {error}"
+            report("field", detail, "Correct the clicks", "clicks")
         if segmentation not in (None, []):
             try:
                 mask = _mask(segmentation, picture)
@@ -247,7 +266,7 @@ class CocoDocument:
             found = "a box only" if box_of(raw) else "neither"
             detail = f"expected a segmentation{'' if crowd else ' or a point'}, found {found}"
             report("no-label", detail, "Add one, or remove the annotation (boxes alone cannot be used)")
-        return RawAnnotation(place, raw, row, label, bool(crowd), score, point, mask)
+        return RawAnnotation(place, raw, row, label, bool(crowd), score, point, clicks, mask)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -325,7 +344,8 @@ def _record(item: RawAnnotation, size: tuple[int, int]) -> Annotation:
     area = raw.get("area")
     if rle is None or area is None or not (is_number(area) and area >= 0):
         area = None
-    return Annotation(raw["id"], item.label, rle, item.point, item.crowd, item.score, extra, area)
+    identity = raw["id"], item.label
+    return Annotation(*identity, rle, item.point, item.crowd, item.score, extra, area, item.clicks)
 
 
 def _identity(raw: Any, noun: str, plural: str, place: int, seen: Container[int]) -> tuple[str, str]:

@@ -38,6 +38,7 @@ def count_labels(
     entries = []
     for image in data.images:
         found = Counter((kinds or {}).get(item.id) or kind_of(item) for item in image.annotations)
+        found["point"] += sum(len(item.clicks) for item in image.annotations)
         for kind in KINDS:
             if found[kind]:
                 entry = {"set": source, "image_id": image.id, "file_name": image.file_name}

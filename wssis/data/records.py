@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,6 +42,18 @@ class Category:
     name: str
 
 
+Click = tuple[float, float, bool]  # x, y in pixels; whether it lies on the object, or beside it
+
+
+class ClickedObject(NamedTuple):
+    """An object of a points file: x, y in pixels, label, and further clicks."""
+
+    x: float
+    y: float
+    label: int
+    clicks: tuple[Click, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Annotation:
     """One labeled object, crowd or ignore region of an image.
@@ -55,6 +67,7 @@ class Annotation:
         score: confidence 0..1 of a predicted mask.
         extra: unknown fields of the file, kept unchanged; `ignore` true makes the mask an ignore region.
         area: pixels according to the file (COCO's evaluation uses it); None: the mask's own.
+        clicks: further clicks on the object, or beside it ("not this").
     """
 
     id: int
@@ -65,6 +78,7 @@ class Annotation:
     score: float | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     area: float | None = None
+    clicks: tuple[Click, ...] = ()
 
     @property
     def ignored(self) -> bool:

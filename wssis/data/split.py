@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import starmap
 from typing import Any, Literal
 
 import numpy as np
@@ -11,10 +12,10 @@ import numpy as np
 from wssis.data import rle as rle_api
 from wssis.data.corrections import with_corrected
 from wssis.data.label_cost import PRICES, Kind, count_labels, kind_of, labels_used, make_ledger, price
-from wssis.data.records import Annotation, CocoData, ImageRecord
+from wssis.data.records import Annotation, ClickedObject, CocoData, ImageRecord
 from wssis.errors import InputError
 
-Clicked = Mapping[int, Sequence[tuple[float, float, int]]]
+Clicked = Mapping[int, Sequence[ClickedObject]]
 _EDGE = 1 / 64  # px that a jittered point stays inside the right and lower edge; exact in float32
 
 
@@ -73,7 +74,7 @@ def split(
         points: made points: the centre of mass, moved to the nearest mask pixel's middle where it is off the
             mask, or the middle of a random mask pixel.
         jitter: px; made points are moved within a disc of this radius, staying in the image.
-        clicked: (x, y, label) by image id, of a points file. Images without annotations that are not in it
+        clicked: objects by image id, of a points file. Images without annotations that are not in it
             are not used: nobody has looked at them.
         prices: seconds a label, by kind.
         val_labels: `count_labels` of the validation set, for the ledger; nothing else of it is known here.
@@ -238,7 +239,7 @@ class _PointMaker:
             if point is None:
                 self.without_point.append(item.id)
             else:
-                annotations.append(Annotation(item.id, item.label, point=point))
+                annotations.append(Annotation(item.id, item.label, point=point, clicks=item.clicks))
         return annotations
 
     def prompted(self, image: ImageRecord) -> ImageRecord:
@@ -269,11 +270,11 @@ class _PointMaker:
         x, y = point[0] + radius * np.cos(angle), point[1] + radius * np.sin(angle)
         return float(np.clip(x, 0, image.width - _EDGE)), float(np.clip(y, 0, image.height - _EDGE))
 
-    def match(self, image: ImageRecord, clicked: Sequence[tuple[float, float, int]]) -> list[Annotation]:
+    def match(self, image: ImageRecord, clicked: Sequence[ClickedObject]) -> list[Annotation]:
         """Points with the id of the smallest unused mask of their class below them, else a new id."""
         free = {item.id: item for item in image.objects if item.rle is not None}
         annotations = []
-        for x, y, label in clicked:
+        for x, y, label, clicks in starmap(ClickedObject, clicked):
             under = [
                 (rle_api.area(item.rle), key)
                 for key, item in free.items()
@@ -284,5 +285,5 @@ class _PointMaker:
                 del free[key]
             else:
                 key, self.next_id = self.next_id, self.next_id + 1
-            annotations.append(Annotation(key, label, point=(float(x), float(y))))
+            annotations.append(Annotation(key, label, point=(float(x), float(y)), clicks=clicks))
         return annotations

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from wssis.data import rle as rle_api
-from wssis.data.records import Annotation, CocoData, ImageRecord
+from wssis.data.records import Annotation, Click, CocoData, ImageRecord
 from wssis.errors import InputError
 from wssis.formats.class_map import Classes, named, one_line
 from wssis.formats.find_images import Embedded, Locator
@@ -66,6 +66,7 @@ class _Object(NamedTuple):
     area: int
     box: tuple[float, float, float, float] | None
     point: tuple[float, float] | None
+    clicks: tuple[Click, ...]
     crowd: bool
     ignore: bool
     score: float | None
@@ -275,7 +276,9 @@ class _Gatherer:
                 area = float(item.area) if rle else None
                 label = classes.meaning.get(item.name, 0)  # an ignore region alone makes no class
                 annotations.append(
-                    Annotation(number, label, rle, item.point, item.crowd, item.score, extra, area)
+                    Annotation(
+                        number, label, rle, item.point, item.crowd, item.score, extra, area, item.clicks
+                    )
                 )
             records.append(ImageRecord(key, file, *seen.size, tuple(annotations)))
         return CocoData(classes.categories, tuple(records), self.folder)
@@ -303,7 +306,7 @@ class _Gatherer:
             ]
             if under:
                 j = min(under)[1]
-                objects[j] = free.pop(j)._replace(point=click.point)
+                objects[j] = free.pop(j)._replace(point=click.point, clicks=click.clicks)
                 gone.add(i)
         if gone:
             self.notices.add("points on a mask of their class, which became its point", file, len(gone))

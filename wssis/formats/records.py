@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from wssis.data.records import Click
 from wssis.data.rle import Rle
 
 Ring = Sequence[float]  # x1, y1, x2, y2, …: a closed line in pixels, at least 3 corners
@@ -39,6 +40,7 @@ class Label:
         crowd: a region of many objects.
         ignore: a region of which nothing is known.
         score: 0..1, of a label that a model made.
+        clicks: further clicks on the object, or beside it.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Label:
     crowd: bool = False
     ignore: bool = False
     score: float | None = None
+    clicks: tuple[Click, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +97,15 @@ class Options:
 
     Attributes:
         points: `many`: several coordinates in one shape are that many objects; `one`: they are one object,
-            whose point is the first.
+            whose point is the first and whose further clicks are the others.
         name: class of objects that the file gives none.
     """
 
     points: Literal["many", "one"] = "many"
     name: str = "object"
+
+    def objects_of(self, points: Sequence[tuple[float, float]]) -> list[dict[str, Any]]:
+        """`point` and `clicks` of each object that the points of one shape stand for."""
+        if self.points == "many":
+            return [{"point": point} for point in points]
+        return [{"point": points[0], "clicks": tuple((x, y, True) for x, y in points[1:])}] if points else []

@@ -15,6 +15,7 @@ from pycocotools import mask as mask_api
 from wssis.data import rle as rle_api
 from wssis.data.exif import TURNED, turn_box, turn_mask, turn_points
 from wssis.data.images import read_header
+from wssis.data.records import Click
 from wssis.data.rle import Rle
 from wssis.errors import InputError
 from wssis.formats.records import LabelledImage, Part
@@ -34,6 +35,7 @@ class Drawn(NamedTuple):
     box: Box | None
     point: tuple[float, float] | None
     region: bool
+    clicks: tuple[Click, ...] = ()
 
 
 class Task(NamedTuple):
@@ -54,6 +56,7 @@ class Fitted(NamedTuple):
     area: int
     box: Box | None
     point: tuple[float, float] | None
+    clicks: tuple[Click, ...] = ()
 
 
 class Fit(NamedTuple):
@@ -67,7 +70,7 @@ class Fit(NamedTuple):
 def task_of(image: LabelledImage, folder: str, file: str, where: str) -> Task:
     """The part of a labelled image that `fit` needs."""
     drawn = tuple(
-        Drawn(item.record, item.parts, item.rle, item.box, item.point, item.crowd or item.ignore)
+        Drawn(item.record, item.parts, item.rle, item.box, item.point, item.crowd or item.ignore, item.clicks)
         for item in image.labels
     )
     return Task(folder, file, where, image.record, image.size, drawn)
@@ -119,7 +122,9 @@ class _Fitter:
                 if box is not None and item.region:
                     mask = _rectangle(box, self.size)
                     counts, area = _text(mask), rle_api.area(mask)
-            labels.append(Fitted(counts, area or 0, box, None if item.point is None else self.point(item)))
+            point = None if item.point is None else self.point(item.point, item.record)
+            clicks = tuple((*self.point((x, y), item.record), inside) for x, y, inside in item.clicks)
+            labels.append(Fitted(counts, area or 0, box, point, clicks))
         return Fit(self.size, labels, self.notices)
 
     def declared(self) -> tuple[int, int] | None:
@@ -225,13 +230,12 @@ class _Fitter:
             return None
         return turn_box(box, self.drawn_on, self.orientation) if self.turned else box
 
-    def point(self, item: Drawn) -> tuple[float, float]:
-        """The label's point, inside the image."""
-        assert item.point is not None
-        x, y = item.point
+    def point(self, point: tuple[float, float], record: str) -> tuple[float, float]:
+        """A point or click of a label, inside the image."""
+        x, y = point
         height, width = self.drawn_on
         if not (-SLACK <= x <= width + SLACK and -SLACK <= y <= height + SLACK):
-            self.outside("a point", item.point, item.record)
+            self.outside("a point", point, record)
         if self.turned:
             x, y = turn_points(np.array([[x, y]]), self.drawn_on, self.orientation)[0].tolist()
             height, width = self.size

@@ -101,7 +101,14 @@ def gaussian_maps(points: Tensor, size: tuple[int, int], sigma: float) -> Tensor
     return profile(points[..., 1], size[0])[..., :, None] * profile(points[..., 0], size[1])[..., None, :]
 
 
-def point_maps(points: Tensor, rows: Tensor, windows: Tensor, size: int, sigma: float) -> Tensor:
+def point_maps(
+    points: Tensor,
+    rows: Tensor,
+    windows: Tensor,
+    size: int,
+    sigma: float,
+    clicks: Tensor | None = None,
+) -> Tensor:
     """Point channels of each crop: its own point, and those of the nearest other objects.
 
     Args:
@@ -110,6 +117,8 @@ def point_maps(points: Tensor, rows: Tensor, windows: Tensor, size: int, sigma: 
         windows: (N, 4), one per crop.
         size: side of the crops in pixels.
         sigma: of the Gaussians, in pixels of the crop.
+        clicks: (C, 4) object (of M), x, y, and 1 on the object or 0 beside it: the former join the own point,
+            the latter the others.
 
     Returns:
         (N, 2, size, size) float32 in 0..1.
@@ -132,4 +141,14 @@ def point_maps(points: Tensor, rows: Tensor, windows: Tensor, size: int, sigma: 
         others = points[distance.topk(nearest, largest=False).indices]  # (N, nearest, 2)
         local = (others - windows[:, None, :2]) / side[:, None] * size - 0.5
         maps[:, 1] = gaussian_maps(local, (size, size), sigma).amax(1)
+
+    # Further clicks.
+    if clicks is not None and len(clicks):
+        crop, click = (clicks[:, 0] == rows[:, None]).nonzero(as_tuple=True)  # (P,) pairs
+        local = (clicks[click, 1:3] - windows[crop, :2]) / side[crop] * size - 0.5  # (P, 2)
+        drawn = gaussian_maps(local, (size, size), sigma)  # (P, size, size)
+        channel = (clicks[click, 3] == 0).long()
+        index = (crop * 2 + channel)[:, None, None].expand_as(drawn)
+        flat = maps.view(-1, size, size)
+        flat.scatter_reduce_(0, index, drawn, "amax")
     return maps

@@ -59,12 +59,26 @@ class Labeler:
         self.mirrored = mirrored
         self.own_point = not teacher.settings.parity if own_point is None else own_point
 
-    def label(self, image: Tensor, points: Tensor, labels: Tensor, ids: Tensor | None = None) -> Instances:
+    def label(
+        self,
+        image: Tensor,
+        points: Tensor,
+        labels: Tensor,
+        ids: Tensor | None = None,
+        clicks: Tensor | None = None,
+    ) -> Instances:
         """One mask or ignore region a point; see `propose` and `decide`."""
-        return decide(self.propose(image, points, labels, ids), self.rules)
+        return decide(self.propose(image, points, labels, ids, clicks), self.rules)
 
     @torch.inference_mode()
-    def propose(self, image: Tensor, points: Tensor, labels: Tensor, ids: Tensor | None = None) -> Proposals:
+    def propose(
+        self,
+        image: Tensor,
+        points: Tensor,
+        labels: Tensor,
+        ids: Tensor | None = None,
+        clicks: Tensor | None = None,
+    ) -> Proposals:
         """Ask the networks.
 
         Args:
@@ -72,17 +86,27 @@ class Labeler:
             points: (N, 2) float32, xy pixels of the image.
             labels: (N,) int64 classes.
             ids: (N,) int64 that travel with the points.
+            clicks: (C, 4) float32 further clicks: row of the object, x, y, and 1 on it or 0 beside it.
         """
         device = self.teacher.backbone.mean.device
+        clicks = None if clicks is None else clicks.to(device)
         image, inputs = image.to(device), (points.to(device), labels.to(device))
         size = (int(image.shape[1]), int(image.shape[2]))
         rough, rough_size, score, views = rough_masks(
-            self.teacher, self.resize, image, *inputs, self.flips, self.own_point, self.level, self.mirrored
+            self.teacher,
+            self.resize,
+            image,
+            *inputs,
+            self.flips,
+            self.own_point,
+            self.level,
+            self.mirrored,
+            clicks,
         )
         rough = rough.half()
         refined, crops, windows = None, None, torch.zeros((len(points), 4))
         if self.refiner is not None and len(points):
-            refined, windows = refine_all(self.refiner, image, rough, rough_size, *inputs)
+            refined, windows = refine_all(self.refiner, image, rough, rough_size, *inputs, clicks)
             # roi_align takes floats; a crop keeps the image's 8 bits
             crops = cut(image.float(), windows, self.refiner.settings.crop).round().byte().cpu()
         return Proposals(
@@ -108,6 +132,7 @@ def refine_all(
     rough_size: tuple[float, float],
     points: Tensor,
     labels: Tensor,
+    clicks: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Every pass of the refiner over all objects of an image.
 
@@ -115,7 +140,7 @@ def refine_all(
         refiner: in evaluation mode, on the device of all tensors.
         image: uint8 (3, H, W).
         rough, rough_size: see `Proposals`.
-        points, labels: (N, 2), (N,), at least one.
+        points, labels, clicks: (N, 2), (N,), (C, 4), at least one point.
 
     Returns:
         (N, S, S) float16 probabilities on the CPU, and the (N, 4) windows that they lie in.
@@ -123,12 +148,12 @@ def refine_all(
     size = (int(image.shape[1]), int(image.shape[2]))
     pixels = refiner.normalize(image)
     so_far = partial(spread, rough, rough_size, size)
-    refined, windows = refine(refiner, pixels, so_far, points, labels)
+    refined, windows = refine(refiner, pixels, so_far, points, labels, clicks)
     for _ in range(refiner.settings.passes - 1):
         # A window that a poor rough mask had misplaced is laid again round what was found. The mean
         # of both masks is nearer the truth than either: on shapes the next pass gains .001 to .002.
         so_far = partial(halfway, so_far, partial(pasted, refined, windows, size))
-        refined, windows = refine(refiner, pixels, so_far, points, labels)
+        refined, windows = refine(refiner, pixels, so_far, points, labels, clicks)
     return refined.half().cpu(), windows
 
 
@@ -143,6 +168,7 @@ def rough_masks(
     own_point: bool,
     level: int | None = None,
     mirrored: Tensor | None = None,
+    clicks: Tensor | None = None,
 ) -> tuple[Tensor, tuple[float, float], Tensor, Tensor | None]:
     """The teacher's masks for points, see `Proposals`: the mean over flipped views of the image.
 
@@ -161,12 +187,16 @@ def rough_masks(
     total = weights = scores = torch.zeros((), device=points.device)
     each = []
     for index, view in enumerate(views):
-        x, y = inputs.unbind(1)
-        x = raw.image_size[1] - x if 3 in view else x
-        y = raw.image_size[0] - y if 2 in view else y
+        flipped_points, flipped_clicks = flip_points(inputs, raw.image_size, view), None
+        if clicks is not None:
+            places = resize_points(clicks[:, 1:3], resize, height, width)
+            places = flip_points(places, raw.image_size, view)
+            flipped_clicks = torch.cat([clicks[:, :1], places, clicks[:, 3:]], 1)  # (C, 4)
         flipped = mirrored is not None and len(view) == 1  # two flips are a half turn
         kinds = mirrored.to(labels.device)[labels] if flipped and mirrored is not None else labels
-        answer = prompt(raw, index, torch.stack([x, y], 1), kinds, own_point=own_point, level=level)
+        answer = prompt(
+            raw, index, flipped_points, kinds, own_point=own_point, level=level, clicks=flipped_clicks
+        )
         weight = answer.score.square().clamp(min=1e-12)[:, None, None]  # (N, 1, 1)
         # (N, h, w) has its rows and columns one dimension before those of the batch.
         probs = answer.probs.flip([side - 1 for side in view])
@@ -181,6 +211,12 @@ def rough_masks(
     mean = levelled(mean, VIEW_LEVEL)
     together = mean > 0.5  # (N, h, w)
     return mean, span, scores, torch.stack([mask_iou(mask, together) for mask in each]).mean(0)
+
+
+def flip_points(points: Tensor, size: tuple[int, int], view: list[int]) -> Tensor:
+    """(N, 2) xy pixels in a view of the padded input of `size` (H, W), see `VIEWS`."""
+    x, y = points.unbind(1)
+    return torch.stack([size[1] - x if 3 in view else x, size[0] - y if 2 in view else y], 1)
 
 
 def levelled(probs: Tensor, level: float) -> Tensor:
@@ -207,6 +243,7 @@ def refine(
     probs: Callable[[Tensor], Tensor],
     points: Tensor,
     labels: Tensor,
+    clicks: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One pass of the refiner over all objects of an image, in batches of crops.
 
@@ -214,7 +251,7 @@ def refine(
         refiner: in evaluation mode.
         image: (3, H, W) normalised.
         probs: rows (n,) of the objects to their (n, H, W) probabilities so far.
-        points, labels: (N, 2), (N,).
+        points, labels, clicks: (N, 2), (N,), (C, 4).
 
     Returns:
         (N, S, S) refined probabilities, the outline at one half, and the (N, 4) windows that they lie in.
@@ -225,7 +262,7 @@ def refine(
     for rows, kinds in zip(numbers.split(count), labels.cpu().split(count), strict=True):
         masks = probs(rows) > 0.5  # (n, H, W)
         spans = crop_windows(masks, points[rows], settings.scale, settings.smallest)  # (n, 4)
-        shown = point_maps(points, rows, spans, settings.crop, settings.sigma)  # (n, 2, S, S)
+        shown = point_maps(points, rows, spans, settings.crop, settings.sigma, clicks)  # (n, 2, S, S)
         pixels, rough = (
             cut(image, spans, settings.crop),
             cut_each(masks, spans, settings.crop),

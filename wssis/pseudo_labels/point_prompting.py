@@ -78,11 +78,16 @@ def _at_points(raw: RawMaps, image: int, points: Tensor, cells: Tensor) -> Tenso
     return (probs @ weights[:, :, None])[:, :, 0].view(cells.shape)
 
 
-def _point_evidence(raw: RawMaps, image: int, points: Tensor, candidates: Tensor) -> Tensor:
+def _point_evidence(
+    raw: RawMaps, image: int, points: Tensor, candidates: Tensor, clicks: Tensor | None
+) -> Tensor:
     """Probability at the own point x 0.1 for every other point inside the mask, (N, L, M).
+
+    Further clicks multiply it by the mask's probability there, those beside the object by 1 less it.
 
     Args:
         candidates: (N, L, M) cells.
+        clicks: (C, 4), see `prompt`.
     """
     distinct, which = candidates.unique(return_inverse=True)  # (D,), (N, L, M) into them
     height, width = raw.features.shape[-2:]
@@ -97,6 +102,11 @@ def _point_evidence(raw: RawMaps, image: int, points: Tensor, candidates: Tensor
     own_inside = raw.logits_at(image, candidates.flatten(1), y[:, None], x[:, None]).view_as(candidates) > 0
     others = (held - own_inside.long()).clamp(max=int(_MOST_OTHERS))  # (N, L, M)
     own = _at_points(raw, image, points, candidates).clamp(min=_LEAST_AT_POINT)  # (N, L, M)
+    if clicks is not None and len(clicks):
+        rows = clicks[:, 0].long()  # (C,) object of each click
+        there = _at_points(raw, image, clicks[:, 1:3], candidates[rows])  # (C, L, M)
+        agrees = torch.where(clicks[:, 3, None, None] > 0, there, 1 - there).clamp(min=_LEAST_AT_POINT)
+        own = own * torch.zeros_like(own).index_add_(0, rows, agrees.log()).exp()  # product by object
     return own * _OTHER_POINT**others
 
 
@@ -154,6 +164,7 @@ def prompt(
     neighbours: int = 0,
     level: int | None = None,
     every_level: bool = False,
+    clicks: Tensor | None = None,
 ) -> Prompted:
     """One mask for each point, from the level that is surest of it.
 
@@ -171,6 +182,8 @@ def prompt(
         neighbours: 1 = the 3 x 3 cells round the point's are asked too, for a point off the centre of its
             object (useful with own_point only).
         level: ask this one only, for comparison.
+        clicks: (C, 4) float32 object (of N), x, y in pixels of the padded input, and 1 on the object or 0
+            beside it; they count with `own_point` only.
         every_level: `level_scores` of all levels, also of those that cannot win: several times the work.
     """
     candidates = _candidates(raw, points_xy, neighbours)  # (N, L, M)
@@ -181,7 +194,7 @@ def prompt(
     evidence = None
     if own_point:
         category = category.sqrt()
-        evidence = _point_evidence(raw, image, points_xy, candidates)  # (N, L, M)
+        evidence = _point_evidence(raw, image, points_xy, candidates, clicks)  # (N, L, M)
 
     def scores_of(maskness: Tensor) -> Tensor:
         """Scores (N, L, M) by the maskness (T,) of the cells."""

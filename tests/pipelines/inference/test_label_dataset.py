@@ -94,15 +94,16 @@ def test_prompts_are_points_or_centres_of_masks() -> None:
             Annotation(3, 1, rle),
             Annotation(5, 0, rle, (7.0, 5.0)),
             Annotation(9, 0, rle, crowd=True),
-            Annotation(8, 0, point=(1.0, 2.0)),
+            Annotation(8, 0, point=(1.0, 2.0), clicks=((3.0, 4.0, False), (1.5, 2.0, True))),
         ),
     )
-    points, labels, ids = prompts(record)
+    points, labels, ids, clicks = prompts(record)
     assert points.tolist() == [[7.5, 5.5], [7.0, 5.0], [1.0, 2.0]]
     assert labels.tolist() == [1, 0, 0]
     assert ids.tolist() == [3, 5, 8]
-    points, labels, ids = prompts(ImageRecord(1, "a.png", 20, 20))
-    assert (points.shape, labels.shape, ids.shape) == ((0, 2), (0,), (0,))
+    assert clicks.tolist() == [[2, 3, 4, 0], [2, 1.5, 2, 1]]
+    shapes = [value.shape for value in prompts(ImageRecord(1, "a.png", 20, 20))]
+    assert shapes == [(0, 2), (0,), (0,), (0, 4)]
 
 
 def data_set(images: Path) -> CocoData:

@@ -45,3 +45,10 @@ def test_no_label_no_entry():
     ledger = make_ledger(labels_used(DATA.subset([3]), "training"), objects=0)
     assert ledger["labels"] == []
     assert ledger["totals"] == {"label_hours": 0, "full_label_hours": 0}
+
+
+def test_every_click_costs_a_point():
+    clicks = ((1.0, 2.0, True), (3.0, 3.0, False))
+    images = (ImageRecord(1, "x.png", 4, 4, (Annotation(1, 0, point=(1, 1), clicks=clicks),)),)
+    [entry] = labels_used(CocoData(DATA.categories, images, "images"), "training")
+    assert (entry["kind"], entry["count"], entry["seconds"]) == ("point", 3, 5.7)

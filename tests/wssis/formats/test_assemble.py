@@ -131,7 +131,9 @@ def test_labels_of_the_stored_picture_are_turned_with_it(tmp_path, orientation):
     Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
     upright = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.png"))) > 0
     labels = (
-        polygon(ring=(30, 5, 50, 5, 50, 9, 30, 9), point=(30.5, 5.5)),
+        polygon(
+            ring=(30, 5, 50, 5, 50, 9, 30, 9), point=(30.5, 5.5), clicks=((48.5, 7.5, True), (2, 2, False))
+        ),
         Label("cat", "annotation 2", rle=rle_api.encode(stored[None] > 0)[0]),
         Label("cat", "annotation 3", box=(30, 5, 20, 4)),
         Label("cat", "annotation 4", box=(0, 0, W, H), ignore=True),
@@ -142,6 +144,10 @@ def test_labels_of_the_stored_picture_are_turned_with_it(tmp_path, orientation):
         assert np.array_equal(rle_api.decode([item.rle], image.size)[0].numpy(), upright)
     x, y = image.annotations[0].point
     assert upright[int(y), int(x)]
+    assert [(upright[int(y), int(x)], inside) for x, y, inside in image.annotations[0].clicks] == [
+        (True, True),
+        (False, False),
+    ]
     assert image.annotations[2].extra["box"] == box_of(image.annotations[0])
     assert image.annotations[3].area == H * W
     assert "as stored" in notices.lines()[0]

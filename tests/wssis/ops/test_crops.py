@@ -90,3 +90,16 @@ def test_no_object_and_one_object() -> None:
     window = torch.tensor([[0.0, 0, 8, 8]])
     one = point_maps(torch.tensor([[4.0, 4.0]]), torch.arange(1), window, 16, 2.0)
     assert one[0, 1].eq(0).all()
+
+
+def test_further_clicks_join_the_own_point_or_the_others() -> None:
+    points, rows = torch.tensor([[8.0, 8.0], [24.0, 24.0]]), torch.arange(2)
+    windows = torch.tensor([[0.0, 0.0, 32.0, 32.0]]).expand(2, 4)
+    plain = point_maps(points, rows, windows, 32, 2.0)
+    clicks = torch.tensor([[0.0, 20.5, 8.5, 1.0], [0.0, 8.5, 20.5, 0.0]])
+    maps = point_maps(points, rows, windows, 32, 2.0, clicks)
+    assert torch.equal(maps[1], plain[1])
+    assert torch.equal(maps >= plain, torch.ones_like(maps, dtype=torch.bool))
+    assert maps[0, 0, 8, 20] == maps[0, 1, 20, 8] == 1
+    assert plain[0, 0, 8, 20] == plain[0, 1, 20, 8] == 0
+    assert torch.equal(point_maps(points, rows, windows, 32, 2.0, torch.zeros(0, 4)), plain)

@@ -82,6 +82,37 @@ def test_a_mirrored_view_is_asked_for_the_mirrored_class(labeler: Labeler) -> No
         assert torch.allclose(here, there, atol=2e-3)
 
 
+def test_a_click_beside_the_object_changes_its_mask_alone(labeler: Labeler) -> None:
+    torch.manual_seed(8)
+    image = torch.randint(0, 255, (3, 64, 96), dtype=torch.uint8)
+    points, kinds = torch.tensor([[20.5, 20.5], [70.5, 44.5]]), torch.tensor([0, 1])
+    clicks = torch.tensor([[0.0, 30.5, 22.5, 0.0], [0.0, 18.5, 20.5, 1.0]])
+    asked = Labeler(labeler.teacher, labeler.refiner, ResizeSettings(), flips="all")
+    plain, clicked = (asked.propose(image, points, kinds, clicks=given) for given in (None, clicks))
+    assert clicked.score[0] < plain.score[0]
+    assert torch.equal(clicked.score[1], plain.score[1])
+    assert torch.equal(clicked.rough[1], plain.rough[1])
+    assert plain.refined is not None
+    assert clicked.refined is not None
+    assert not torch.equal(clicked.refined[0], plain.refined[0])
+    none = asked.propose(image, points, kinds, clicks=torch.zeros(0, 4))
+    assert torch.equal(none.refined, plain.refined)
+
+
+def test_clicks_follow_a_flip_of_the_image(labeler: Labeler) -> None:
+    torch.manual_seed(9)
+    image = torch.randint(0, 255, (3, 64, 96), dtype=torch.uint8)
+    points, kinds = torch.tensor([[20.5, 20.5]]), torch.tensor([0])
+    clicks = torch.tensor([[0.0, 30.5, 22.5, 1.0], [0.0, 40.5, 20.5, 0.0]])
+    across = points.clone(), clicks.clone()
+    across[0][:, 0], across[1][:, 1] = 96 - points[:, 0], 96 - clicks[:, 1]
+    asked = Labeler(labeler.teacher, None, ResizeSettings(), flips="all")
+    here = asked.propose(image, points, kinds, clicks=clicks)
+    there = asked.propose(image.flip(2), across[0], kinds, clicks=across[1])
+    assert torch.allclose(here.rough.float(), there.rough.float().flip(2), atol=2e-3)
+    assert torch.allclose(here.score, there.score, atol=1e-4)
+
+
 def test_the_papers_rule_and_a_fixed_level_can_be_asked_for(labeler: Labeler) -> None:
     torch.manual_seed(6)
     image = torch.randint(0, 255, (3, 64, 96), dtype=torch.uint8)

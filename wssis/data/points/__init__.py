@@ -1,7 +1,7 @@
 """Points files: one reader per format, chosen by the file's suffix.
 
 A reader is a function of a path and the data set that the points belong to; it returns, by image id, the
-points (x, y, label) of every listed image. To add a format, add a module and a line here.
+clicked objects of every listed image. To add a format, add a module and a line here.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wssis.data.points import coco, csv
-from wssis.data.records import CocoData
+from wssis.data.records import ClickedObject, CocoData
 from wssis.errors import InputError
 
-Points = dict[int, list[tuple[float, float, int]]]
+Points = dict[int, list[ClickedObject]]
 
 READERS: dict[str, Callable[[Path, CocoData], Points]] = {".json": coco.read, ".csv": csv.read}
 
 
 def read_points(path: str | Path, data: CocoData) -> Points:
-    """Points (x, y, label) by image id: pixels, 0 ≤ x < W, 0 ≤ y < H; an image may have none.
+    """Clicked objects by image id: pixels, 0 ≤ x < W, 0 ≤ y < H; an image may have none.
 
     Args:
         path: a file of a suffix in `READERS`.

@@ -1,5 +1,7 @@
 """Points as COCO JSON: annotations with `"point": [x, y]`, images known by their `file_name`.
 
+Further clicks on an object, or beside it, are in `"clicks": [[x, y, 1], [x, y, 0]]`.
+
 Ids of images and categories are the file's own; images are matched by `file_name`, classes by name. An image
 that the file lists without annotations shows no object.
 """
@@ -9,16 +11,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from wssis.data.coco import load_coco
-from wssis.data.records import CocoData
+from wssis.data.records import ClickedObject, CocoData
 from wssis.errors import InputError
 
 
-def read(path: Path, data: CocoData) -> dict[int, list[tuple[float, float, int]]]:
+def read(path: Path, data: CocoData) -> dict[int, list[ClickedObject]]:
     """Points by image id of `data`; see `wssis.data.points.read_points`."""
     found = load_coco(path, data.image_dir)
     images = {image.file_name: image for image in data.images}
     labels = {name: label for label, name in enumerate(data.class_names)}
-    points: dict[int, list[tuple[float, float, int]]] = {}
+    points: dict[int, list[ClickedObject]] = {}
     for image in found.images:
         known = images.get(image.file_name)
         if known is None or known.size != image.size:
@@ -43,7 +45,7 @@ def read(path: Path, data: CocoData) -> dict[int, list[tuple[float, float, int]]
                     record=f"annotation {item.id}",
                     remedy="Add the point" if item.point is None else f"Classes are {_listed(data)}",
                 )
-            rows.append((*item.point, labels[name]))
+            rows.append(ClickedObject(*item.point, labels[name], item.clicks))
     return points
 
 

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from wssis.data import rle as rle_api
+from wssis.data.records import Click
 from wssis.data.rle import Rle
 from wssis.errors import InputError
 from wssis.formats.json_fields import Record, load_json, shown
@@ -42,7 +43,7 @@ def read_pointsup(source: Path, options: Options) -> Iterator[LabelledImage]:
     return read_with(source, point_sup)
 
 
-def keypoint(item: Record) -> Point | None:
+def keypoint(item: Record) -> Clicked:
     """The point of an annotation with keypoints."""
     if not item.has("keypoints"):
         return own_point(item)
@@ -53,11 +54,11 @@ def keypoint(item: Record) -> Point | None:
     if wrong := [v for _, _, v in triples if v not in (0, 1, 2)]:
         raise item.error(f"expected v of keypoints as 0, 1 or 2, found {wrong[0]:g}")
     visible, hidden = ([(x, y) for x, y, v in triples if v == wanted] for wanted in (2, 1))
-    return central(visible or hidden)
+    return central(visible or hidden), ()
 
 
-def point_sup(item: Record) -> Point | None:
-    """The point of an annotation with point_coords."""
+def point_sup(item: Record) -> Clicked:
+    """The point of an annotation with point_coords, the most central one on the object, and the others."""
     if not item.has("point_coords"):
         return own_point(item)
     points, labels = item.pairs("point_coords"), item.numbers("point_labels")
@@ -65,7 +66,12 @@ def point_sup(item: Record) -> Point | None:
         raise item.error(f"expected a label for each of {len(points)} points, found {len(labels)}")
     if wrong := [label for label in labels if label not in (0, 1)]:
         raise item.error(f"expected point_labels of 0 or 1, found {wrong[0]:g}")
-    return central([point for point, label in zip(points, labels, strict=True) if label == 1])
+    point = central([point for point, label in zip(points, labels, strict=True) if label == 1])
+    clicks = [(x, y, label == 1) for (x, y), label in zip(points, labels, strict=True)]
+    if point is None:
+        return None, ()
+    clicks.remove((*point, True))
+    return point, tuple(clicks)
 
 
 def central(points: Sequence[Point]) -> Point | None:
@@ -80,7 +86,8 @@ def central(points: Sequence[Point]) -> Point | None:
 Point = tuple[float, float]
 _NUMBERS = frozenset((int, float))
 _LARGEST = 1e12
-PointOf = Callable[[Record], Point | None]
+Clicked = tuple[Point | None, tuple[Click, ...]]
+PointOf = Callable[[Record], Clicked]
 
 
 def read(source: Path, options: Options) -> Iterator[LabelledImage]:
@@ -89,7 +96,7 @@ def read(source: Path, options: Options) -> Iterator[LabelledImage]:
 
 
 def read_with(source: Path, point_of: PointOf) -> Iterator[LabelledImage]:
-    """As `read`; `point_of` finds the point of an annotation, None if it has none."""
+    """As `read`; `point_of` finds the point and further clicks of an annotation."""
     document = Record.of(load_json(source), source, what="COCO JSON with images, annotations, categories")
     names = _names(document)
     images = _images(document)
@@ -103,12 +110,22 @@ def read_with(source: Path, point_of: PointOf) -> Iterator[LabelledImage]:
         yield LabelledImage(image.text("file_name"), labels, image.size("height", "width"), image.record)
 
 
-def own_point(item: Record) -> Point | None:
-    """The field `point`."""
+def own_point(item: Record) -> Clicked:
+    """The fields `point` and `clicks`."""
     if item.fields.get("point") is None:
-        return None
+        return None, ()
     x, y = item.numbers("point", 2)
-    return x, y
+    clicks = item.fields.get("clicks") or ()
+    sound = isinstance(clicks, list | tuple) and all(
+        isinstance(click, list)
+        and len(click) == 3
+        and all(type(value) in _NUMBERS for value in click)
+        and click[2] in (0, 1)
+        for click in clicks
+    )
+    if not sound:
+        raise item.error(f"expected clicks [[x, y, 1 or 0], …], found {shown(clicks)}")
+    return (x, y), tuple((a, b, bool(inside)) for a, b, inside in clicks)
 
 
 def _names(document: Record) -> dict[Any, str]:
@@ -190,7 +207,7 @@ def _label(item: Record, names: dict[Any, str], point_of: PointOf) -> Label:
     for field in ("box", "bbox"):
         if box is None and raw.get(field):
             box = _box(item, field)
-    point = point_of(item)
+    point, clicks = point_of(item)
     crowd = item.flag("iscrowd") if raw.get("iscrowd") else False
     ignore = item.flag("ignore") if raw.get("ignore") else False
     score = item.number("score", None) if "score" in raw else None
@@ -200,7 +217,7 @@ def _label(item: Record, names: dict[Any, str], point_of: PointOf) -> Label:
         raise item.error(
             "expected a segmentation, a bbox or a point, found none", "Add one, or take the annotation out"
         )
-    return Label(names[key], item.record, parts, rle, box, point, crowd, ignore, score)
+    return Label(names[key], item.record, parts, rle, box, point, crowd, ignore, score, clicks)
 
 
 def _polygons(item: Record, mask: Any) -> tuple[Part, ...]:

@@ -140,8 +140,8 @@ def _labels(kind: str, record: Record, size: Size, options: Options) -> Iterator
     name = record.text("label")
     if kind == "points":
         points = _pairs(record)
-        for point in points if options.points == "many" else points[:1]:
-            yield Label(name, record.record, point=point)
+        for clicked in options.objects_of(points):
+            yield Label(name, record.record, **clicked)
     elif kind == "polygon":
         points = _pairs(record)
         if len(points) < 3:

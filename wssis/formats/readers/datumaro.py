@@ -113,22 +113,21 @@ def _shapes(
         if len(values) % 2:
             raise annotation.error(f"expected 'points' in pairs, found {len(values)} numbers")
         if kind == "points":
-            for point in _points(annotation, values, options):
-                yield {"point": point}
+            yield from options.objects_of(_points(annotation, values))
         elif len(values) < 6:
             raise annotation.error(f"expected a polygon of 3 or more points, found {len(values) // 2}")
         else:
             yield {"parts": (Part(values),)}
 
 
-def _points(annotation: Record, values: list[float], options: Options) -> list[tuple[float, float]]:
+def _points(annotation: Record, values: list[float]) -> list[tuple[float, float]]:
     points = list(zip(values[::2], values[1::2], strict=True))
     if annotation.has("visibility"):
         visibility = annotation.numbers("visibility", len(points))
         if not set(visibility) <= {0, 1, 2}:
             raise annotation.error("expected 'visibility' as 0, 1 or 2, found another number")
         points = [point for point, seen in zip(points, visibility, strict=True) if seen]
-    return points if options.points == "many" else points[:1]
+    return points
 
 
 def _mask(annotation: Record, size: tuple[int, int] | None) -> Rle:

@@ -89,8 +89,7 @@ def _shapes(
 ) -> Iterator[dict[str, Any]]:
     """What the labels of a shape have beside name and record."""
     if kind in ("point", "points"):
-        for point in points if options.points == "many" else points[:1]:
-            yield {"point": point}
+        yield from options.objects_of(points)
     elif kind == "rectangle":
         yield {"box": hull(points)}
     elif kind == "circle":

@@ -91,8 +91,8 @@ def _labels(feature: Record, options: Options) -> Iterator[Label]:
         points = [_point(geometry, value) for value in (values if shape == "MultiPoint" else [values])]
         if not points:
             raise geometry.wrong("coordinates", "points", values)
-        for point in points[: 1 if options.points == "one" else None]:
-            yield Label(name, feature.record, point=point, ignore=ignore)
+        for clicked in options.objects_of(points):
+            yield Label(name, feature.record, ignore=ignore, **clicked)
     else:
         raise feature.error(
             f"expected a Polygon, MultiPolygon, Point or MultiPoint, found {shown(shape)}",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from wssis.data.coco import save_coco
 from wssis.data.points import read_points
-from wssis.data.records import Category, CocoData, ImageRecord
+from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 from wssis.data.split import split
 from wssis.errors import InputError
 
@@ -29,6 +30,70 @@ def write(tmp_path):
     return write
 
 
+def points_of(path) -> dict[int, list[tuple[float, float, int]]]:
+    """Points without further clicks, of which there must be none."""
+    found = read_points(path, DATA)
+    assert not any(item.clicks for items in found.values() for item in items)
+    return {image: [item[:3] for item in items] for image, items in found.items()}
+
+
+def test_further_clicks_of_a_csv_file_belong_to_the_object_of_their_id(write) -> None:
+    rows = [
+        "a.png,1,2,cat,7,1",
+        "a.png,3,4,cat,8,1",
+        "a.png,1.5,2,cat,7,1",
+        "a.png,9,9,cat,7,0",
+        "sub/b.png,1,1,cat,7,1",
+    ]
+    found = read_points(write("file,x,y,class,object_id,inside\n" + "\n".join(rows)), DATA)
+    assert found == {
+        5: [(1, 2, 0, ((1.5, 2, True), (9, 9, False))), (3, 4, 0, ())],
+        6: [(1, 1, 0, ())],
+    }
+
+
+def test_without_the_column_inside_every_row_is_an_object(write) -> None:
+    found = points_of(write("file,x,y,class,object_id\na.png,1,2,cat,7\na.png,3,4,cat,7\n"))
+    assert found == {5: [(1, 2, 0), (3, 4, 0)]}
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ("a.png,1,2,cat,8,0", "line 3: expected a click on the object first, found one beside it"),
+        ("a.png,1,2,cat,7,yes", "line 3: expected inside 1 .* found 'yes'"),
+        ("a.png,1,2,big dog,7,1", "line 3: expected the class of object 7, cat, found big dog"),
+    ],
+)
+def test_wrong_clicks_are_one_line(write, row: str, problem: str) -> None:
+    text = f"file,x,y,class,object_id,inside\na.png,1,2,cat,7,1\n{row}\n"
+    with pytest.raises(InputError, match=problem):
+        read_points(write(text), DATA)
+
+
+def test_further_clicks_of_a_json_file(write, tmp_path) -> None:
+    clicks = ((3.0, 4.0, True), (9.0, 9.0, False))
+    image = replace(DATA.images[0], annotations=(Annotation(1, 1, point=(2.0, 2.0), clicks=clicks),))
+    save_coco(replace(DATA, images=(image,)), tmp_path / "p.json")
+    assert read_points(tmp_path / "p.json", DATA) == {5: [(2, 2, 1, clicks)]}
+    assert json.loads((tmp_path / "p.json").read_text())["annotations"][0]["clicks"] == [[3, 4, 1], [9, 9, 0]]
+
+
+@pytest.mark.parametrize("clicks", [3, [[1, 2]], [[1, 2, 3]], [["1", 2, 1]], [[99, 2, 1]], [[1, 2, None]]])
+def test_clicks_that_are_none_name_the_annotation(write, clicks) -> None:
+    item = {"id": 4, "image_id": 1, "category_id": 1, "point": [1, 1], "clicks": clicks}
+    text = json.dumps(
+        {
+            "info": {"image_dir": "images"},
+            "images": [{"id": 1, "file_name": "a.png", "height": 10, "width": 20}],
+            "categories": [{"id": 1, "name": "cat"}],
+            "annotations": [item],
+        }
+    )
+    with pytest.raises(InputError, match=r"annotation 4: expected clicks \[\[x, y"):
+        read_points(write(text, "p.json"), DATA)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -39,7 +104,7 @@ def write(tmp_path):
     ],
 )
 def test_csv_in_the_forms_that_programs_write(write, text):
-    assert read_points(write(text), DATA) == {
+    assert points_of(write(text)) == {
         5: [(1.5, 2.0, 0), (19.9, 9.9, 1)],
         6: [(0.0, 0.0, 0)],
     }
@@ -95,7 +160,7 @@ def document(**changes):
 
 
 def test_json_is_matched_by_file_and_class_names_and_not_by_ids(write):
-    assert read_points(write(document(), "p.json"), DATA) == {6: [(39.5, 29.5, 1)], 5: []}
+    assert points_of(write(document(), "p.json")) == {6: [(39.5, 29.5, 1)], 5: []}
 
 
 @pytest.mark.parametrize(
@@ -149,7 +214,8 @@ def test_what_split_writes_reads_back(tmp_path):
     save_coco(parts.points, tmp_path / "points.json")
     points = read_points(tmp_path / "points.json", train)
     assert points == {
-        image.id: [(*item.point, item.label) for item in image.annotations] for image in parts.points.images
+        image.id: [(*item.point, item.label, ()) for item in image.annotations]
+        for image in parts.points.images
     }
     again = split(train, 0.3, 0.2, 0, clicked=points)
     matched = {item.id for image in again.points.images for item in image.annotations}

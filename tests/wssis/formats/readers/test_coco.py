@@ -130,6 +130,7 @@ def test_pointsup(tmp_path):
     document = annotated("p", bbox=[0, 0, 9, 9], iscrowd=0, **points)
     label = read(tmp_path, document, "pointsup")[1].labels[0]
     assert (label.point, label.box) == ((5.5, 5), (0, 0, 9, 9))
+    assert label.clicks == ((1, 1, False), (5, 5, True), (9, 9, True))
     document = annotated("p", bbox=[0, 0, 9, 9], point_coords=[[1, 1]], point_labels=[0])
     assert read(tmp_path, document, "pointsup")[1].labels[0].point is None
 

@@ -66,6 +66,9 @@ def test_reads_every_shape(tmp_path: Path) -> None:
 def test_points_of_one_shape_may_be_one_object(tmp_path: Path) -> None:
     first = next(read(write(tmp_path), Options(points="one")))
     assert [label.point for label in first.labels[:2]] == [(1.5, 2.0), None]
+    assert all(inside for *_, inside in first.labels[0].clicks)
+    many = next(read(write(tmp_path), Options()))
+    assert len(first.labels[0].clicks) == len(many.labels) - len(first.labels) > 0
 
 
 def test_a_mask_that_leaves_the_image_is_cut(tmp_path: Path) -> None:
