@@ -134,7 +134,7 @@ def test_the_method_imports_no_platform() -> None:
         "dvc",
         "pydantic",
         "argparse",
-        "typer",
+        "cyclopts",
         "rich",
     }
     for path in source_files("wssis"):

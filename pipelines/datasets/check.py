@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,47 +25,44 @@ from wssis.validation.validate import Findings, check, image_folder
 CHANGES = "changes.json"
 
 
-@dataclass(frozen=True)
-class Call:
-    """What was asked for; see `wssis check --help`."""
-
-    data: str
-    images: str | None = None
-    json: str | None = None
-    fix: str | None = None
-    model: str | None = None
-    strict: bool = False
-    least: float = 0.03
-    limits: Limits = field(default_factory=Limits)
-
-
-def check_data(call: Call) -> None:
-    """Print what was found, write JSON and the cleaned copy if asked for.
+def check_data(
+    data: str,
+    images: str | None = None,
+    json: str | None = None,
+    fix: str | None = None,
+    model: str | None = None,
+    strict: bool = False,
+    least_score: float = 0.03,
+    limits: Limits | None = None,
+) -> None:
+    """Print what was found; write JSON and a cleaned copy if asked for. See `wssis check --help`.
 
     Raises:
-        InputError: the data cannot be looked at, the copy would replace it, or `strict` and it has errors.
+        InputError: the data cannot be read, the copy would replace it, or `strict` and it has errors.
     """
-    source = annotation_file(call.data)
-    target = copy_folder(call.fix, source) if call.fix else None
+    limits = limits or Limits()
+    source = annotation_file(data)
+    target = copy_folder(fix, source) if fix else None
     with gc_disabled():
         raw = read_json(source)
-    folder = image_folder(raw, source, call.images)
+    folder = image_folder(raw, source, images)
     levels = levels_in_force()
-    findings = check(raw, folder, call.limits, levels)
-    findings, asked = with_teacher(findings, call)
+    findings = check(raw, folder, limits, levels)
+    findings, asked = with_teacher(findings, model, least_score)
     lines = screen(source, findings, levels, asked)
     changed: dict[str, Any] = {}
     if target is not None:
-        again = partial(_again, folder=folder, limits=call.limits, levels=levels)
-        copy, changes, after = repair(raw, findings, again)
+        copy, changes, after = repair(
+            raw, findings, lambda mended, files: check(mended, folder, limits, levels, files)
+        )
         write_copy(target, copy, folder, changes, after)
         changed = {"fixed": as_changes(changes), "left": as_problems(remaining(after.problems))}
         lines += said_of_copy(target, changes, remaining(after.problems))
-    if call.json:
-        write_json(call.json, {**as_json(source, findings), **changed}, indent=1)
+    if json:
+        write_json(json, {**as_json(source, findings), **changed}, indent=1)
     print("\n".join(lines))
     errors = sum(KINDS[problem.kind].severity == "error" for problem in findings.problems)
-    if call.strict and errors:
+    if strict and errors:
         raise InputError(
             f"expected no errors, found {errors}",
             where=source,
@@ -115,28 +112,24 @@ def levels_in_force() -> Levels | None:
     return Levels(params.model.ranges, params.resize.factor)
 
 
-def with_teacher(findings: Findings, call: Call) -> tuple[Findings, str]:
+def with_teacher(findings: Findings, model: str | None, least_score: float) -> tuple[Findings, str]:
     """The findings with what a teacher says of the points, and a line about who was asked."""
-    if call.model == "none" or (call.model is None and not paths.TEACHER.is_dir()):
+    if model == "none" or (model is None and not paths.TEACHER.is_dir()):
         return findings, ""
     if not findings.coverage.counts["points_only"]:
         return findings, ""
     from pipelines.datasets.check_points import implausible, teacher_for
     from pipelines.inference.predict import device
 
-    name = call.model or str(paths.TEACHER)
+    name = model or str(paths.TEACHER)
     try:
         teacher = teacher_for(name, findings, device())
     except InputError as error:
-        if call.model:
+        if model:
             raise
         return findings, f"{name} was not asked about the points: {error.problem}"
-    found = implausible(findings, teacher, call.least)
+    found = implausible(findings, teacher, least_score)
     return replace(findings, problems=[*findings.problems, *found]), f"{name} was asked about the points"
-
-
-def _again(raw: dict[str, Any], files: Any, folder: str, limits: Limits, levels: Levels | None) -> Findings:
-    return check(raw, folder, limits, levels, files)
 
 
 def write_copy(
@@ -162,10 +155,7 @@ def write_copy(
 def said_of_copy(target: Path, changes: list[Change], left: list[Problem]) -> list[str]:
     """Lines about the cleaned copy."""
     lines = ["", f"{target / paths.INSTANCES} is the cleaned copy. Changes ({target / CHANGES} lists each):"]
-    number: dict[tuple[str, str], int] = {}
-    for change in changes:
-        key = change.kind, change.summary
-        number[key] = number.get(key, 0) + 1
+    number = Counter((change.kind, change.summary) for change in changes)
     lines += [f"  {count:7,}  {KINDS[kind].title}: {done}" for (kind, done), count in number.items()]
     # A mask of zero area marked nothing; what other labels marked is background from now on.
     poorer = dict.fromkeys(

@@ -190,10 +190,7 @@ def test_what_it_cannot_use_ends_with_two_and_one_line(
     (paths.IMPORTED / "instances.json").write_text('{"images": 3}')
     assert "instances.json" in refused("--hours", "1")
     for wrong in ("-1", "inf", "many"):
-        with pytest.raises(SystemExit) as stopped:
-            main(["budget", "--hours", wrong])
-        assert stopped.value.code == 2
-    assert capsys.readouterr().err.count("\n") == 3
+        assert "--hours" in refused("--hours", wrong)
     empty = project / "empty"
     empty.mkdir()
     monkeypatch.chdir(empty)
