@@ -1,8 +1,11 @@
-"""`InputError`: invalid input that the user can fix without reading code."""
+"""`InputError`: invalid input that the user can fix without reading code, and how it shows values."""
 
 from __future__ import annotations
 
+import json
+import reprlib
 from pathlib import Path
+from typing import Any
 
 
 class InputError(Exception):
@@ -22,3 +25,14 @@ class InputError(Exception):
             line = f"{line.rstrip('.')}. {remedy}"
         super().__init__(" ".join(line.split()))
         self.problem, self.where, self.record, self.remedy = problem, str(where), record, remedy
+
+
+def shown(value: Any) -> str:
+    """A value, or what it is, short enough for an error's line."""
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return reprlib.repr(value)

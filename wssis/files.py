@@ -1,4 +1,4 @@
-"""Atomic writes: a reader sees the old file or the new one, never a partial one."""
+"""Reading, and atomic writes: a reader sees the old file or the new one, never a partial one."""
 
 from __future__ import annotations
 
@@ -48,6 +48,21 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_bytes(path: Path) -> bytes:
+    """All of a file.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise InputError("expected a file, found none", where=path, remedy="Check the path") from None
+    except (OSError, ValueError) as error:  # ValueError: a name that the file system cannot encode
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot be read ({reason})", where=path) from error
 
 
 def write_text(path: str | Path, text: str) -> None:

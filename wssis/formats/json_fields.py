@@ -6,7 +6,6 @@ A `Record` is a JSON object that knows the file it is from and what an error cal
 from __future__ import annotations
 
 import json
-import reprlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,24 +15,12 @@ from typing import Any
 import orjson
 
 from wssis.data.images import MAX_PIXELS
-from wssis.errors import InputError
+from wssis.errors import InputError, shown
+from wssis.files import read_bytes
 
 EXPORT_AGAIN = "Export the file again"
 _REQUIRED: Any = object()
 _LARGEST = 1e12  # of a number: beyond any pixel, id or score, far below where a float loses whole numbers
-
-
-def read_bytes(path: Path) -> bytes:
-    """All of a file.
-
-    Raises:
-        InputError: there is none, or it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a name that the file system cannot encode
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"expected a file, found what cannot be read ({reason})", where=path) from error
 
 
 def load_json(path: Path) -> Any:
@@ -73,17 +60,6 @@ def files(source: Path, suffix: str) -> list[Path]:
     if not found:
         raise InputError(f"expected a folder of {suffix} files, found none below it", where=source)
     return found
-
-
-def shown(value: Any) -> str:
-    """A value, or what it is, short enough for an error's line."""
-    if isinstance(value, dict):
-        return "an object"
-    if isinstance(value, list):
-        return f"a list of {len(value)}"
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    return reprlib.repr(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from wssis.data import rle as rle_api
 from wssis.data.images import MAX_PIXELS, without_libtiff
 from wssis.data.rle import Rle
 from wssis.errors import InputError
-from wssis.formats.json_fields import read_bytes
+from wssis.files import read_bytes
 
 SUFFIXES = (".png", ".tif", ".tiff")
 MAX_OBJECTS = 1_000_000  # of one picture: more are a picture of something else

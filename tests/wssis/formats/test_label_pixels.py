@@ -79,7 +79,7 @@ def test_foreground_is_what_is_neither_black_nor_transparent(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("missing.png", "No such file"),
+        ("missing.png", "found none"),
         ("text.png", "damaged"),
         ("jpeg.png", "damaged"),
         ("pages.tif", "expected one page, found 2"),

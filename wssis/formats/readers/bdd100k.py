@@ -45,8 +45,8 @@ import numpy as np
 
 from wssis.data import rle as rle_api
 from wssis.data.rle import Rle
-from wssis.errors import InputError
-from wssis.formats.json_fields import Record, files, load_json, shown
+from wssis.errors import InputError, shown
+from wssis.formats.json_fields import Record, files, load_json
 from wssis.formats.label_pixels import objects, read_pixels
 from wssis.formats.records import Label, LabelledImage, Options, Part
 

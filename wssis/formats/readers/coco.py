@@ -28,8 +28,8 @@ import numpy as np
 from wssis.data import rle as rle_api
 from wssis.data.records import Click
 from wssis.data.rle import Rle
-from wssis.errors import InputError
-from wssis.formats.json_fields import Record, load_json, shown
+from wssis.errors import InputError, shown
+from wssis.formats.json_fields import Record, load_json
 from wssis.formats.records import Label, LabelledImage, Options, Part
 
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from wssis.formats.csv_tables import Row, read_table
+from wssis.data.csv_tables import Row, read_table
 from wssis.formats.json_fields import files
 from wssis.formats.records import Label, LabelledImage, Options
 

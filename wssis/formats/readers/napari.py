@@ -21,8 +21,8 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from wssis.data.csv_tables import Row, read_table
 from wssis.errors import InputError
-from wssis.formats.csv_tables import Row, read_table
 from wssis.formats.json_fields import files
 from wssis.formats.records import Label, LabelledImage, Options, Part
 

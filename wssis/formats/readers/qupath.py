@@ -29,8 +29,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wssis.errors import InputError
-from wssis.formats.json_fields import Record, files, load_json, shown
+from wssis.errors import InputError, shown
+from wssis.formats.json_fields import Record, files, load_json
 from wssis.formats.records import Label, LabelledImage, Options, Part
 
 OBJECT_TYPES = ("annotation", "detection", "cell")

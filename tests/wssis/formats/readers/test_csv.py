@@ -34,6 +34,18 @@ def test_rows(tmp_path, text):
     ]
 
 
+def test_a_decimal_comma_is_read_where_semicolons_separate(tmp_path):
+    (image,) = read(tmp_path, "file;x;y;class\na.png;1,5;2;cat\n")
+    assert image.labels[0].point == (1.5, 2)
+
+
+def test_clicks_on_one_object(tmp_path):
+    rows = ["a.png,1,2,cat,7,1", "a.png,3,4,cat,7,0", "a.png,5,6,cat,,1", "a.png,7,8,cat,,1"]
+    (image,) = read(tmp_path, "\n".join(["file,x,y,class,object_id,inside", *rows]))
+    assert [label.point for label in image.labels] == [(1, 2), (5, 6), (7, 8)]
+    assert [label.clicks for label in image.labels] == [((3, 4, False),), (), ()]
+
+
 def test_the_class_may_be_absent(tmp_path):
     (image,) = read(tmp_path, "file,x,y\na.png,1,2,\n")
     assert image.labels[0].name == ""
@@ -46,10 +58,12 @@ def test_the_class_may_be_absent(tmp_path):
         ("a.png,1,2,cat\n", "line 1: expected the columns"),
         ("file,x,class\n", "found no y"),
         ("file,x,y,class\n,1,2,cat\n", "line 2: expected a file name"),
-        ("file,x,y,class\na.png,1,,cat\n", "line 2: expected a number as y"),
-        ("file,x,y,class\n\na.png,1,nan,cat\n", "line 3: expected a number as y, found 'nan'"),
-        ("file;x;y;class\na.png;1,5;2;cat\n", "line 2: expected a number as x, found '1,5'"),
-        ("file,x,y,class\na.png,,,cat\n", "line 2: expected a number as x"),
+        ("file,x,y,class\na.png,1,,cat\n", "line 2: expected 'y' as a number"),
+        ("file,x,y,class\n\na.png,1,nan,cat\n", "line 3: expected 'y' as a number, found 'nan'"),
+        ("file,x,y,class\na.png,1_0,2,cat\n", "line 2: expected 'x' as a number, found '1_0'"),
+        ("file,x,y,class\na.png,٣,2,cat\n", "line 2: expected 'x' as a number, found '٣'"),
+        ("file,x,y,class,object_id,inside\na.png,1,2,cat,7,1\na.png,1,2,dog,7,1\n", "the class of object 7"),
+        ("file,x,y,class\na.png,,,cat\n", "line 2: expected 'x' as a number"),
         (
             "file,x,y,class\na.png,1,5,2,cat\n",
             "line 2: expected 4 cells, found 5. Write numbers with a point",

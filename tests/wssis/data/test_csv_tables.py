@@ -1,11 +1,11 @@
-"""wssis.formats.csv_tables: text tables with a header."""
+"""wssis.data.csv_tables: text tables with a header."""
 
 from __future__ import annotations
 
 import pytest
 
+from wssis.data.csv_tables import read_table
 from wssis.errors import InputError
-from wssis.formats.csv_tables import read_table
 
 
 def table(tmp_path, text):

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wssis.errors import InputError
-from wssis.formats.json_fields import read_bytes, shown
+from wssis.errors import InputError, shown
+from wssis.files import read_bytes
 
 _LARGEST = 1e12  # as in `wssis.formats.json_fields`
 
@@ -39,12 +40,17 @@ class Row:
         text = self.cells[column]
         plain = text.replace(",", ".") if self.decimal_comma and "." not in text else text
         try:
-            number = float(plain) if "_" not in plain else float("nan")  # Python's 1_000 is no number here
+            # Python would also read 1_000 and the digits of other scripts.
+            number = float(plain) if plain.isascii() and "_" not in plain else math.nan
         except ValueError:
-            number = float("nan")
+            number = math.nan
         if not -_LARGEST <= number <= _LARGEST:  # NaN is not, either
             raise self.error(f"expected {column!r} as a number, found {shown(text)}")
         return number
+
+    def text(self, column: str) -> str:
+        """The text of a cell; "" without that column."""
+        return self.cells.get(column, "")
 
     def first(self, columns: Sequence[str]) -> str:
         """The text of the first of `columns` that the table has; "" without one."""
@@ -80,14 +86,10 @@ def read_table(path: Path, required: Sequence[str]) -> tuple[list[str], list[Row
             if not any(cell.strip() for cell in cells):
                 continue
             row = Row({}, path, f"line {reader.line_num}", delimiter != ",")
-            if len(cells) > len(columns):
-                raise row.error(
-                    f"expected {len(columns)} cells, found {len(cells)}",
-                    "Write numbers with a point, not with a comma"
-                    if delimiter == ","
-                    else "Correct that line",
-                )
-            padded = [cell.strip() for cell in cells] + [""] * (len(columns) - len(cells))
+            if any(cell.strip() for cell in cells[len(columns) :]):
+                remedy = "Write numbers with a point, and texts that hold a separator in quotes"
+                raise row.error(f"expected {len(columns)} cells, found {len(cells)}", remedy)
+            padded = [cell.strip() for cell in cells[: len(columns)]] + [""] * (len(columns) - len(cells))
             row.cells.update(zip(columns, padded, strict=True))
             rows.append(row)
     except csv.Error as error:
