@@ -97,8 +97,8 @@ def annotation(rng: np.random.Generator, number: int, image: dict[str, int]) -> 
         corners = int(np.clip(rng.lognormal(np.log(20), 0.6), 4, 200))
         angles = np.linspace(0, 2 * np.pi, corners, endpoint=False)
         radius = across / 2 * rng.uniform(0.7, 1.0, corners)
-        centre = rng.uniform(0, (width, height))
-        outline = centre + radius[:, None] * np.stack((np.cos(angles), np.sin(angles)), 1)
+        center = rng.uniform(0, (width, height))
+        outline = center + radius[:, None] * np.stack((np.cos(angles), np.sin(angles)), 1)
         parts.append(np.clip(outline, 0, (width, height)).round(2).ravel().tolist())
     corner = np.min([np.reshape(part, (-1, 2)).min(0) for part in parts], 0).round(2).tolist()
     box = [*corner, round(across, 2), round(across, 2)]

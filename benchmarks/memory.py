@@ -1,4 +1,4 @@
-"""Peak memory of labelling and evaluation by the number of images: what an image costs that is done with.
+"""Peak memory of labeling and evaluation by the number of images: what an image costs that is done with.
 
     python -m benchmarks.memory [--parts pseudo rough evaluate] [--images 200] [--times 50] [--out FILE]
 

@@ -67,7 +67,7 @@ def greedy_loop(masks: Tensor, labels: Tensor, scores: Tensor) -> Tensor:
 def candidates(count: int, classes: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
     """Masks with near copies among them, as cells that found the same object have; scores descend."""
     found = ellipses(count, (side, side), classes, large=1.0)
-    copies = torch.arange(count) % 3 > 0  # two of three are a neighbour's mask, moved by a pixel
+    copies = torch.arange(count) % 3 > 0  # two of three are a neighbor's mask, moved by a pixel
     source = torch.arange(count) // 3 * 3
     masks, labels = found.get_masks()[source], found.labels[source]
     masks[copies] = masks[copies].roll(1, 2)

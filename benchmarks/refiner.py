@@ -40,7 +40,7 @@ def objects_of(count: int, side: int, classes: int, device: str) -> Objects:
 
 @torch.inference_mode()
 def batched(refiner: Refiner, image: Tensor, objects: Objects) -> Tensor:
-    """What labelling calls."""
+    """What labeling calls."""
     masks, points, labels = objects
     return refine(refiner, image, lambda rows: masks[rows], points, labels)[0]
 

@@ -65,12 +65,12 @@ def cells_of(
     if not len(y):
         return []
     height, width = int(y.max() - y.min()) + 1, int(x.max() - x.min()) + 1
-    centre = y.double().mean().item(), x.double().mean().item()
+    center = y.double().mean().item(), x.double().mean().item()
     size, cells, offset = math.sqrt(height * width), [], 0
     for (rows, columns), (low, high) in zip(grids, settings.ranges, strict=True):
         if low <= size < high:
             spans = []
-            for middle, extent, count in zip(centre, (height, width), (rows, columns), strict=True):
+            for middle, extent, count in zip(center, (height, width), (rows, columns), strict=True):
                 first, own, last = (
                     min(count - 1, max(0, math.floor(place * count / side)))
                     for place in (middle - 0.1 * extent, middle, middle + 0.1 * extent)

@@ -1,4 +1,4 @@
-"""A training step (forward, targets, loss, backward, clip, optimiser) beside torchvision's Mask R-CNN.
+"""A training step (forward, targets, loss, backward, clip, optimizer) beside torchvision's Mask R-CNN.
 
     python -m benchmarks.train_step [--device cuda] [--model default|paper] [--batch N] [--side PIXELS]
                                     [--backbone NAME] [--amp] [--compile] [--out FILE]
@@ -33,7 +33,7 @@ Loss = Callable[[nn.Module, Batch], dict[str, Tensor]]
 
 
 class Step:
-    """One optimiser step a call, on the same batch."""
+    """One optimizer step a call, on the same batch."""
 
     def __init__(self, model: nn.Module, loss: Loss, batch: Batch, amp: bool, compiled: bool = False) -> None:
         self.model, self.loss, self.batch, self.amp = model.train(), loss, batch, amp

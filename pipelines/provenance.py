@@ -138,8 +138,8 @@ def stage_inputs(stage: str, times: bool = True) -> dict[str, str] | None:
     """Digest of all files that a stage depends on, code included: {path: digest}; None if DVC knows none.
 
     In a cell of `wssis compare`, and of a row there ("train ours"), by compare/dvc.yaml. Files and code are
-    read; folders of images are told by names, sizes and (unless `times` is false: another machine's differ)
-    times, in a queued experiment, which has copies, by dvc.lock.
+    read; folders of images are identified by names, sizes and times (without times where `times` is false, as
+    for another machine); in a queued experiment, which has copies, by dvc.lock.
     """
     workspace, cell = paths.dvc_workspace(), paths.cell()
     listed = workspace / (paths.COMPARE_YAML if cell else paths.DVC_YAML)
@@ -163,7 +163,7 @@ def stage_inputs(stage: str, times: bool = True) -> dict[str, str] | None:
 
 
 def listing_digest(folder: Path, times: bool = True) -> str:
-    """sha256 of the names, sizes and, if asked for, times of a folder's files: of gigabytes in a moment."""
+    """sha256 of the names, sizes and, optionally times of a folder's files: quick for gigabytes."""
     whole = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         about = path.stat()

@@ -134,7 +134,7 @@ def _load_weights(model: nn.Module, path: Path) -> None:
         ) from None
     except (OSError, SafetensorError) as error:
         raise InputError(
-            f"is truncated or no safetensors file ({error})",
+            f"is truncated or not a safetensors file ({error})",
             where=path,
             remedy="Restore it with `dvc checkout`, or train again",
         ) from error

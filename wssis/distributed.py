@@ -87,7 +87,7 @@ def parts_of(items: Sequence[Item], accumulate: int = 1) -> list[Sequence[Item]]
 def map_over_processes(
     keys: Sequence[int], work: Callable[[int], Result], chunk: int = 1
 ) -> Iterator[tuple[int, Result]]:
-    """Results of `work`, shared out over all processes and gathered by rank 0.
+    """Results of `work`, divided among all processes and gathered by rank 0.
 
     Every process must iterate over it to the end; only rank 0 gets items. In each round every process does
     `chunk` keys, so memory holds the results of one round.

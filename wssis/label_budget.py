@@ -107,7 +107,7 @@ class Stock:
     """The available images and labels.
 
     Attributes:
-        unlabelled, clicked, drawn: images that nobody has looked at, that have points, that have all masks.
+        unlabeled, clicked, drawn: images that nobody has looked at, that have points, that have all masks.
         points, masks: objects known by their point only, and drawn ones.
     """
 
@@ -124,7 +124,7 @@ class Stock:
 
     @property
     def objects(self) -> float:
-        """Of all images, those in unlabelled ones by the mean of the others."""
+        """Of all images, those in unlabeled ones by the mean of the others."""
         return self.points + self.masks + self.unlabelled * self.objects_per_image
 
 
@@ -134,7 +134,7 @@ class Advice:
 
     Attributes:
         draw_unlabelled, draw_clicked: images to draw every mask of.
-        click: unlabelled images to click.
+        click: unlabeled images to click.
         masks, points: objects on these, about.
         draw_hours, click_hours: that it takes, about.
         ap_now, ap: expected before and after, 0..1.

@@ -37,7 +37,7 @@ def oracle(stage: StageContext) -> None:
             raise InputError(
                 f"expected a true mask of every weak object, found none of {missing[0]} in {image.file_name}",
                 where=paths.WEAK_TRUTH,
-                remedy="Take oracle out of compare.rows: these images are not drawn",
+                remedy="Remove oracle from compare.rows: these images have no masks",
             )
     save_coco(truth, paths.ROW_LABELS / "oracle.json")
 

@@ -12,7 +12,7 @@ from wssis.files import atomic_path
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Rows keep their colour and marker whichever of them are shown. Colours: Okabe and Ito, told apart by all.
+# Rows keep their color and marker whichever of them are shown. Colors: Okabe and Ito, told apart by all.
 LOOKS: dict[str, tuple[str, str]] = dict(
     zip(
         ROWS,
@@ -30,7 +30,7 @@ LOOKS: dict[str, tuple[str, str]] = dict(
         strict=True,
     )
 )
-AXES = {"fraction": "share of strong images", "label_hours": "hours of labelling"}
+AXES = {"fraction": "share of strong images", "label_hours": "hours of labeling"}
 
 
 def draw_ap(entries: Sequence[Mapping[str, Any]], x: str, path: Path) -> None:
@@ -46,13 +46,13 @@ def draw_ap(entries: Sequence[Mapping[str, Any]], x: str, path: Path) -> None:
     axes = figure.subplots()
     for row in dict.fromkeys(entry["row"] for entry in entries):
         own = sorted((entry for entry in entries if entry["row"] == row), key=lambda entry: entry[x])
-        colour, marker = LOOKS[row]
+        color, marker = LOOKS[row]
         axes.errorbar(
             [entry[x] for entry in own],
             [entry["AP"] for entry in own],
             [entry["AP_std"] or 0.0 for entry in own],
             label=TITLES[row],
-            color=colour,
+            color=color,
             marker=marker,
             capsize=3,
             linestyle="--" if row == "oracle" else "-",

@@ -21,7 +21,7 @@ from pipelines.config.params import rules_in_force
 from pipelines.inference.label_dataset import (
     Labeled,
     label_each,
-    labelled,
+    labeled,
     map_images,
     proposals,
     propose,
@@ -84,7 +84,7 @@ def held_out_iou(labeler: Labeler, holdout: CocoData) -> float:
 
 def by_the_paper(record: ImageRecord, given: Proposals) -> ImageRecord:
     """An image with one label for each point."""
-    return labelled(record, decide(given, PAPER_RULES))
+    return labeled(record, decide(given, PAPER_RULES))
 
 
 def refined(stage: StageContext) -> None:
@@ -113,7 +113,7 @@ def parts(stage: StageContext) -> None:
     def label(record: ImageRecord) -> list[list[dict[str, Any]]]:
         given = propose(labeler, points, record)
         each = (decide(given, rules), decide(replace(given, refined=None), rules))
-        return [to_json(labelled(record, found), points) for found in each]
+        return [to_json(labeled(record, found), points) for found in each]
 
     journal = stage.journal("parts")
     map_images(points, "parts", label, journal)

@@ -161,9 +161,9 @@ rows are: [method.md](method.md#what-wssis-compare-compares).
 
 ![AP against the share of strong images]({fraction_png})
 
-![AP against labelling hours]({hours_png})
+![AP against labeling hours]({hours_png})
 
-## Hours of labelling
+## Hours of labeling
 
 By the ledger's prices; held-out images included.
 

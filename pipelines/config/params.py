@@ -58,7 +58,7 @@ def parse_yaml(text: str, path: str | Path) -> Any:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         problem = (error.problem or "").split(" with value")[0].removeprefix("found ")
         raise InputError(
-            f"expected YAML, found {problem}", where=path, record=f"line {line}", remedy="Mend that line"
+            f"expected YAML, found {problem}", where=path, record=f"line {line}", remedy="Fix that line"
         ) from error
     except YAMLError as error:
         raise InputError(f"expected YAML, found {error}", where=path) from error

@@ -17,15 +17,15 @@ def check_own(**given: str | Path | None) -> None:
         given: paths by the name of their option, `images="data/prepared/train"`.
 
     Raises:
-        InputError: one lies in or beside what a stage of dvc.yaml writes; the line names both.
+        InputError: one is in or beside what a stage of dvc.yaml writes; the line names both.
     """
     for option, path in given.items():
         for folder in () if path is None else stage_folders():
             if Path(path or "").resolve().is_relative_to(folder.resolve()):
                 raise InputError(
-                    f"expected a place of your own, found {folder}, where stages write and DVC deletes",
+                    f"{folder} is managed by the pipeline and may be overwritten",
                     where=f"--{option.replace('_', '-')} {path}",
-                    remedy="Name another, such as a folder beside the project or data/mine",
+                    remedy="Choose another folder, such as one beside the project or data/mine",
                 )
 
 

@@ -32,7 +32,7 @@ def budget(
         which: number of images to name; None: none.
 
     Raises:
-        InputError: neither is wanted, no project, or no labelled object at hand.
+        InputError: neither is wanted, no project, or no labeled object at hand.
     """
     if hours is None and which is None:
         raise InputError("expected --hours or --which", where="budget", remedy="Give one of them, or both")
@@ -52,7 +52,7 @@ def advice_for(hours: float, folder: str | None) -> dict[str, Any]:
     prices = params.prices.model_dump()
     if stock.points + stock.masks == 0:
         raise InputError(
-            "expected a labelled object, found none: nobody knows how many an image shows",
+            "expected a labeled object, found none: the number of objects an image is unknown",
             where=place,
             remedy="Label a few images first",
         )
@@ -61,7 +61,7 @@ def advice_for(hours: float, folder: str | None) -> dict[str, Any]:
     between = curve_spread(basis.used, *after(stock, advice), basis.curve.unit)
     print(
         f"At hand ({place}): {pluralize(stock.drawn, 'image')} drawn, {stock.clicked:,} clicked, "
-        f"{stock.unlabelled:,} unlabelled; "
+        f"{stock.unlabelled:,} unlabeled; "
         f"{pluralize(stock.masks, 'mask')} and {pluralize(stock.points, 'point')}, "
         f"{stock.objects_per_image:.1f} objects an image.\n"
         f"With {hours:g} h: {in_words(stock, advice)}\n"
@@ -165,7 +165,7 @@ def stock_at_hand(folder: Path | None) -> tuple[Stock, str]:
 
 
 def stock_of_import(path: Path) -> Stock:
-    """Images and labels of imported data; unlabelled are the image files that it does not list."""
+    """Images and labels of imported data; unlabeled are the image files that it does not list."""
     from wssis.data.records import image_kind
     from wssis.validation.image_files import listing  # with torch, which data/splits does not need
 

@@ -53,7 +53,7 @@ def check_data(
     changed: dict[str, Any] = {}
     if target is not None:
         copy, changes, after = repair(
-            raw, findings, lambda mended, files: check(mended, folder, limits, levels, files)
+            raw, findings, lambda copy, files: check(copy, folder, limits, levels, files)
         )
         write_copy(target, copy, folder, changes, after)
         changed = {"fixed": as_changes(changes), "left": as_problems(remaining(after.problems))}
@@ -82,7 +82,7 @@ def annotation_file(data: str) -> Path:
         raise InputError(
             f"expected a folder with {paths.INSTANCES}, or a COCO JSON file, found none",
             where=file if path.is_dir() else path,
-            remedy="`wssis import` makes one of what labelling programs export",
+            remedy="`wssis import` makes one of what labeling programs export",
         )
     return file
 

@@ -38,7 +38,7 @@ def export_labels(kind: str, out: str, worst: int | None, images: str | None) ->
     target = Path(out)
     if target.exists() and not (kind in FOLDERS and target.is_dir() and not any(target.iterdir())):
         raise InputError(
-            "expected no such file, found one, maybe with somebody's corrections",
+            "exists already, perhaps with corrections in it",
             where=target,
             remedy="Name another --out",
         )

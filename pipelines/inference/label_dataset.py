@@ -198,7 +198,7 @@ def rough_record(record: ImageRecord, given: Proposals) -> ImageRecord:
     return replace(record, annotations=annotations)
 
 
-def labelled(record: ImageRecord, decided: Instances, quality: Sequence[float] | None = None) -> ImageRecord:
+def labeled(record: ImageRecord, decided: Instances, quality: Sequence[float] | None = None) -> ImageRecord:
     """An image with one annotation a point: a mask with its confidence, or an ignore region.
 
     `quality` (N,) is of the mask that was found, the ones to ignore included.
@@ -225,7 +225,7 @@ def labelled(record: ImageRecord, decided: Instances, quality: Sequence[float] |
 
 
 def ignore_regions(decided: Instances, ignored: Tensor) -> Tensor:
-    """The image's ignore region shared out: each pixel to the nearest point of the `ignored` (N,) bool.
+    """The image's ignore region divided: each pixel to the nearest point of the `ignored` (N,) bool.
 
     Returns:
         (N, H, W) bool, empty for the other points.

@@ -13,7 +13,7 @@ from pipelines import paths
 from pipelines.config.params import load_sections, rules_in_force
 from pipelines.console.text import pluralize
 from pipelines.decode_file import own_decode
-from pipelines.inference.label_dataset import each_image, labelled, predicted_results
+from pipelines.inference.label_dataset import each_image, labeled, predicted_results
 from pipelines.inference.load_models import load_labeler, load_labeler_folder, load_predictor
 from pipelines.registry import versions
 from pipelines.report.pictures import save_picture
@@ -75,7 +75,7 @@ def predict_images(
     for record, image, prompts in each_image(data, "predict"):
         if labeler:
             instances = labeler.label(image, *prompts)
-            done.append(labelled(record, instances))
+            done.append(labeled(record, instances))
         elif predictor:
             [instances] = predictor.predict([image])
             done.append(replace(record, annotations=_annotations(instances, total + 1)))

@@ -56,7 +56,7 @@ def facts() -> dict[str, str]:
 
 
 def upstream(stage: str, lock: dict[str, Any]) -> list[str]:
-    """Stages in dvc.lock that `stage` hangs on, directly or not, in the order of the lock; not itself."""
+    """Stages in dvc.lock that `stage` depends on, directly or not, in the order of the lock; not itself."""
     makers = {path: name for name, entry in lock.get("stages", {}).items() for path in dvc_outs([entry])}
     waiting = dvc_given(stage)
     found: set[str] = set()

@@ -86,7 +86,7 @@ def clone(root: Path, commit: str, folder: Path) -> None:
         raise InputError(
             f"expected the commit of the registration ({commit or 'not recorded'}), found none",
             where=root,
-            remedy="Fetch it from where it was made",
+            remedy="Fetch it from the repository it was made in",
         )
     run_command(["git", "clone", "--quiet", "--no-checkout", str(root), str(folder.resolve())], root)
     run_command(["git", "checkout", "--quiet", "--detach", commit], folder)
@@ -123,7 +123,7 @@ def fill(root: Path, folder: Path, stages: Sequence[str]) -> None:
 
 
 def link_images(root: Path, folder: Path) -> None:
-    """Link a person's images that lie in the project, ignored by git, so that the clone finds them too."""
+    """Link the user's images inside the project, ignored by git, so that the clone finds them too."""
     for path in (paths.PREPARED_TRAIN, paths.PREPARED_VAL):
         images = Path(json.loads((folder / path).read_text())["info"]["image_dir"])
         if not images.is_absolute() and not (folder / images).exists() and (root / images).exists():
@@ -167,7 +167,7 @@ def run_command(words: Sequence[str], folder: Path, env: dict[str, str] | None =
     """The output of a command.
 
     Raises:
-        InputError: it ended with another code than 0; its last line is told.
+        InputError: it ended with another code than 0; its last line is shown.
     """
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, env=env, check=False)
     if done.returncode:

@@ -259,7 +259,7 @@ def exit_code(work: Callable[[], int | None]) -> int:
         return report(130, f"wssis: interrupted{f': {how}' if str(how) else ''}")
     except Terminated as how:
         return report(143, f"wssis: terminated{f': {how}' if str(how) else ''}")
-    except BrokenPipeError:  # whoever read the output, such as `head`, has enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What a killed stage goes on from: its scratch folder, under a lock, named after all that the stage uses.
+"""What a killed stage resumes from: its scratch folder, under a lock, named after all that the stage uses.
 
 `.scratch/stages/<stage>/<fingerprint>/` of the project; a cell of `wssis compare` has a folder of its own
 there, and queued experiments share one.
@@ -40,14 +40,14 @@ class Scratch:
 
     @property
     def run_id(self) -> str | None:
-        """Id of the run in MLflow that goes on."""
+        """Id of the MLflow run to resume."""
         try:
             return str(json.loads((self.folder / "run.json").read_text())["run"]) if self.folder else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def keep_run(self, run_id: str | None) -> None:
-        """Keep a run's id for a process that goes on."""
+        """Keep a run's id for the process that resumes it."""
         if self.folder and run_id:
             write_json(self.folder / "run.json", {"run": run_id})
 
@@ -140,7 +140,7 @@ def remove_recorded(home: Path) -> None:
 
 
 def fingerprint(stage: str, params: Params, sections: Sequence[str], inputs: dict[str, str]) -> str:
-    """Of all that a stage's results hang on: params, inputs, code, torch."""
+    """Of all that a stage's results depend on: params, inputs, code, torch."""
     used = {name: value for s in sections for name, value in flatten(getattr(params, s), s).items()}
     whole = json.dumps([stage, used, inputs, version("torch")], sort_keys=True, default=str)
     return hashlib.sha256(whole.encode()).hexdigest()[:16]

@@ -39,8 +39,8 @@ def leave_on_signals(package: str) -> None:
 class Stopping:
     """Use it in a `with` block. A signal raises KeyboardInterrupt or `Terminated`.
 
-    In a `waiting` block the first one is only noted in `asked`, for whoever saves and then raises `error`;
-    the second one raises.
+    In a `waiting` block the first one is only noted in `asked`: the code in the block saves and then raises
+    `error`. The second one raises.
     """
 
     def __init__(self) -> None:
@@ -77,9 +77,11 @@ class Stopping:
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:
-            return  # a process that loads data: Ctrl-C reaches it, too, and whoever started it ends it
+            return  # a process that loads data: Ctrl-C reaches it too, and its parent ends it
         first, self.asked = self.asked is None, signal.Signals(number)
         if not (self._waits and first):
             raise self.error()
         if sys.stderr.isatty():
-            print("\nwssis: saves after this step; once more to leave without", file=sys.stderr)
+            print(
+                "\nwssis: Saving after this step; press Ctrl-C again to quit without saving", file=sys.stderr
+            )

@@ -28,7 +28,7 @@ class TrainingLog:
     """
 
     def __init__(self, name: str, total: int, tracker: NullTracker, resume: Resume | None = None) -> None:
-        # Kept with the training's state: after a kill the curve goes on with it.
+        # Kept with the training's state: after a kill the curve continues.
         notes = resume.notes if resume is not None else {}
         self.rows: list[dict[str, float]] = notes.setdefault("curve", [])
         self.tracker = tracker

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipelines import paths
 from pipelines.config.params import rules_in_force
-from pipelines.inference.label_dataset import Labeled, calibrated, labelled, map_images, propose, to_json
+from pipelines.inference.label_dataset import Labeled, calibrated, labeled, map_images, propose, to_json
 from pipelines.inference.load_models import load_labeler
 from pipelines.runner.run_stage import Outcome, StageContext, run
 from wssis.data.coco import save_coco
@@ -27,10 +27,10 @@ def pseudo(stage: StageContext) -> Outcome:
         found, signals = masks_and_signals(given, rules)
         if record.id in drawn:
             found = with_drawn(found, drawn[record.id].instances(), rules)
-        judged = labelled(record, admit(found, rules), curve.quality(signals.numpy()).tolist())
+        judged = labeled(record, admit(found, rules), curve.quality(signals.numpy()).tolist())
         kept = marked(judged, drawn.get(record.id))
-        proposed = labelled(record, admit(found, nothing_left_out))
-        proposed_rough = labelled(record, decide(replace(given, refined=None), nothing_left_out))
+        proposed = labeled(record, admit(found, nothing_left_out))
+        proposed_rough = labeled(record, decide(replace(given, refined=None), nothing_left_out))
         return [to_json(each, points) for each in (kept, proposed, proposed_rough)]
 
     journal = stage.journal("label")

@@ -1,4 +1,4 @@
-"""refiner: learns on strong images to mend the masks of teachers."""
+"""refiner: trains on strong images to refine the masks of teachers."""
 
 import sys
 from dataclasses import asdict

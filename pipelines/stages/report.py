@@ -75,7 +75,7 @@ def model_table(metrics: dict[str, dict[str, float]]) -> list[Row]:
 
 
 def label_table(metrics: dict[str, dict[str, float]]) -> list[Row]:
-    """Pseudo-labels and labelling hours, header first."""
+    """Pseudo-labels and labeling hours, header first."""
     pseudo, summary = metrics["pseudo"], metrics["summary"]
     rows: list[Row] = [
         ("points", f"{pseudo['points']}"),
@@ -87,7 +87,7 @@ def label_table(metrics: dict[str, dict[str, float]]) -> list[Row]:
         )
         rows.append(("share over IoU .5", f"{pseudo['rough_iou50']:.3f} / {pseudo['refined_iou50']:.3f}"))
     hours = f"{summary['label_hours']:.2f} h / {summary['full_label_hours']:.2f} h"
-    return [("labels", ""), *rows, ("labelling: this / every mask drawn", hours)]
+    return [("labels", ""), *rows, ("labeling: this / every mask drawn", hours)]
 
 
 def detection_table(detections: dict[str, float]) -> list[Row]:

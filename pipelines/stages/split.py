@@ -39,7 +39,7 @@ def split(stage: StageContext) -> Outcome:
     totals = parts.ledger["totals"]
     stage.say(
         f"{len(parts.strong.images)} strong, {len(parts.holdout.images)} held out, "
-        f"{len(parts.points.images)} weak images; {totals['label_hours']:.2f} h of labelling "
+        f"{len(parts.points.images)} weak images; {totals['label_hours']:.2f} h of labeling "
         f"instead of {totals['full_label_hours']:.2f} h"
     )
     if parts.drawn.num_objects:

@@ -47,7 +47,7 @@ def student(
     folder: Path = paths.STUDENT,
     plot: Path = paths.PLOT_STUDENT,
 ) -> None:
-    """Train on all images with masks, the held-out ones too, and on the pseudo-labelled ones in `labels`.
+    """Train on all images with masks, the held-out ones too, and on the pseudo-labeled ones in `labels`.
 
     Choices are behind us: nothing is chosen on the held-out images from here on.
     """
@@ -155,9 +155,9 @@ def validate(stage: StageContext, model: nn.Module, step: int) -> dict[str, floa
 
 
 def predicted(predictor: Predictor, data: CocoData) -> Iterator[dict[str, Any]]:
-    """COCO results of every image, predicted as they are asked for; masks of a few images are in memory.
+    """COCO results of every image, predicted as they are consumed; masks of a few images are in memory.
 
-    As `pipelines.inference.label_dataset.predicted_results`, whose module hangs on the refiner and on the
+    As `pipelines.inference.label_dataset.predicted_results`, whose module depends on the refiner and on the
     rules for labels.
     """
     for start in range(0, len(data.images), IMAGES):

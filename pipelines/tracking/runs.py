@@ -1,4 +1,4 @@
-"""Runs in MLflow: the experiment, a dvc command's parent, and how a killed stage's run goes on."""
+"""Runs in MLflow: the experiment, a dvc command's parent, and how a killed stage's run is resumed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def experiment_id(client: MlflowClient, name: str) -> str:
         found = client.get_experiment_by_name(name)
         if found:
             return found.experiment_id
-        # Explicit, since the default is relative to the folder of whoever comes first. A server has its own.
+        # The default is relative to the current folder of the first process. A server has its own.
         location = None if server() else (root / paths.MLRUNS / name).as_uri()
         # Without a kind MLflow shows its pages for chats.
         tags = {"mlflow.experimentKind": "custom_model_development", TAG: shared_view({})}
@@ -53,7 +53,7 @@ def parent_run(
 ) -> str:
     """Id of a dvc command's run, made on first use.
 
-    A command whose first stage goes on with a killed one's run goes on with its parent, too, if that has the
+    A command whose first stage resumes a killed one's run also resumes its parent, if that has the
     same params: then both are one `dvc repro` with a break.
     """
     tags = process_tags(dvc)
@@ -93,7 +93,7 @@ def existing(client: MlflowClient, run_id: str | None, experiment: str) -> Run |
 
 
 def take_over(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> str:
-    """Have a run go on as that of another process; returns its id."""
+    """Make a run that of another process; returns its id."""
     from mlflow.entities import RunTag
 
     client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])

@@ -1,4 +1,4 @@
-"""MLflow's store: the project's own, made once by whoever comes first, or a server that many share."""
+"""MLflow's store: the project's own, created once by the first process, or a shared server."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def store_uri() -> str:
 
 
 def store_exists() -> bool:
-    """Whether there is a store to look at; a server is taken to be there."""
+    """Whether there is a store to look at; a server is assumed to exist."""
     return server() is not None or (paths.project_root() / paths.STORE).exists()
 
 
@@ -84,7 +84,7 @@ def store_place() -> str:
 
 
 def store_lock(root: Path) -> FileLock:
-    """Held by whoever on this machine makes the store or looks for, and makes, a parent run."""
+    """Held while a process on this machine creates the store or a parent run."""
     (root / paths.SCRATCH).mkdir(exist_ok=True)
     return FileLock(root / paths.SCRATCH / "mlflow.lock")
 

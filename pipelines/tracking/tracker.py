@@ -1,9 +1,8 @@
 """Runs in MLflow: one parent a `dvc repro`, a child a stage, in one store for all workspaces.
 
-The store is `mlflow.db` in the project's folder, artifacts lie in `mlruns/` beside it, also for queued
-experiments; or it is a server (`pipelines.tracking.store`). Importing MLflow takes about 1.5 s, so that it
-happens
-inside functions.
+The store is `mlflow.db` in the project's folder, artifacts are in `mlruns/` beside it, also for queued
+experiments; or it is a server (`pipelines.tracking.store`). Importing MLflow takes about 1.5 s, so functions
+import it.
 """
 
 from __future__ import annotations
@@ -197,7 +196,7 @@ class MlflowTracker(NullTracker):
         try:
             call(*args, **kwargs)
         except Exception as error:
-            if "DataLoader worker" in str(error):  # torch tells of an ended process wherever we are
+            if "DataLoader worker" in str(error):  # torch reports an ended process anywhere
                 raise
             if not self._warned:
                 print(f"wssis: warning: MLflow's store does not take this run: {error}", file=sys.stderr)
@@ -217,7 +216,7 @@ def open_tracker(
         stage: name of the run and of the stage in dvc.yaml.
         params: of the whole pipeline.
         sections: those that the stage uses; they become the run's parameters.
-        run_id: a killed run of this stage, params and inputs, which goes on if it is still there.
+        run_id: a killed run of this stage, params and inputs, which is resumed if it still exists.
         keep: is given the run's id as soon as there is one, so that a kill does not lose it.
 
     Raises:

@@ -1,7 +1,7 @@
 """How MLflow's pages show an experiment: headline metrics as columns, pictures side by side.
 
-MLflow keeps a shared view in a tag of the experiment and shows it to whoever opens its link. By itself the
-table of runs has no metric in it, and under each picture stand all of a run's parameters.
+MLflow keeps a shared view in a tag of the experiment and shows it to everyone who opens its link. Without it
+the table of runs shows no metric, and each picture is followed by all parameters of its run.
 """
 
 from __future__ import annotations

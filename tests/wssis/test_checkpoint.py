@@ -88,8 +88,8 @@ def test_other_classes_and_other_architectures_are_refused(folder: Path) -> None
     edited(folder, class_names=["a", "b"], settings=described["settings"] | {"fpn_channels": 24})
     with pytest.raises(InputError, match="another architecture"):
         load_model(folder)
-    edited(folder, settings=described["settings"] | {"colour": 1})
-    with pytest.raises(InputError, match="does not know: colour"):
+    edited(folder, settings=described["settings"] | {"color": 1})
+    with pytest.raises(InputError, match="does not know: color"):
         load_model(folder)
     edited(folder, settings=described["settings"] | {"ranges": []})
     with pytest.raises(InputError, match="describes no network"):

@@ -59,7 +59,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def by_processes(count: int, scenes: Path, out: Path) -> dict[tuple[str, str], dict[str, torch.Tensor]]:
-    """Weights by network and optimiser of each of `count` processes, which must be the same."""
+    """Weights by network and optimizer of each of `count` processes, which must be the same."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"),

@@ -11,7 +11,7 @@ from wssis.visualize import PALETTE, draw_instances, side_by_side, spotlight
 NAMES = ("cat", "dog")
 
 
-def grey(height=40, width=60):
+def gray(height=40, width=60):
     return torch.full((3, height, width), 120, dtype=torch.uint8)
 
 
@@ -34,13 +34,13 @@ def of(masks=None, points=None, scores=None, ignore=None, labels=None, size=(40,
 
 
 def test_small_images_are_enlarged_and_large_ones_are_not():
-    assert draw_instances(grey(), Instances.empty((40, 60)), NAMES).shape == (3, 240, 360)
-    large = grey(330, 200)
+    assert draw_instances(gray(), Instances.empty((40, 60)), NAMES).shape == (3, 240, 360)
+    large = gray(330, 200)
     assert torch.equal(draw_instances(large, Instances.empty((330, 200)), NAMES), large)
 
 
 def test_a_mask_is_blended_and_outlined_and_nothing_else_changes():
-    image = grey()
+    image = gray()
     drawn = draw_instances(image, of(square()[None]), ("one",))  # one class, no score: no text
     scale = drawn.shape[1] // 40
     changed = (drawn != 120).any(0)
@@ -52,7 +52,7 @@ def test_a_mask_is_blended_and_outlined_and_nothing_else_changes():
 
 
 def test_a_spotlight_darkens_everything_but_the_mask():
-    image = grey()
+    image = gray()
     lit = spotlight(image, square(), (40.5, 30.5))
     assert lit.shape == (3, 240, 360)
     assert lit[:, 6 * 15, 6 * 20].tolist() == [120] * 3
@@ -65,13 +65,13 @@ def test_a_spotlight_darkens_everything_but_the_mask():
 
 def test_a_small_object_stays_visible_on_a_large_one():
     masks = torch.stack([square(x=20, y=12, side=6), square()])
-    drawn = draw_instances(grey(), of(masks), ("one",))
+    drawn = draw_instances(gray(), of(masks), ("one",))
     scale = drawn.shape[1] // 40
     assert drawn[:, 12 * scale, 20 * scale].tolist() == list(PALETTE[0])
 
 
 def test_a_point_is_a_dot_at_its_place():
-    drawn = draw_instances(grey(), of(points=torch.tensor([[30.5, 20.5]])), ("one",))
+    drawn = draw_instances(gray(), of(points=torch.tensor([[30.5, 20.5]])), ("one",))
     scale = drawn.shape[1] // 40
     assert drawn[:, int(20.5 * scale), int(30.5 * scale)].tolist() == list(PALETTE[0])
     rows, columns = (drawn != 120).any(0).nonzero(as_tuple=True)
@@ -80,7 +80,7 @@ def test_a_point_is_a_dot_at_its_place():
 
 
 def test_an_ignore_region_turns_gray():
-    image = grey()
+    image = gray()
     image[0] = 250
     drawn = draw_instances(
         image, of(labels=[], masks=torch.zeros((0, 40, 60), dtype=torch.bool), ignore=square()), NAMES
@@ -92,9 +92,9 @@ def test_an_ignore_region_turns_gray():
 
 def test_names_and_scores_are_written_and_differ():
     masks = square(x=20, y=18)[None]
-    plain = draw_instances(grey(), of(masks), ("one",))
-    cat, dog = (draw_instances(grey(), of(masks, labels=[label]), NAMES) for label in (0, 1))
-    scored = draw_instances(grey(), of(masks, scores=torch.tensor([0.5])), ("one",))
+    plain = draw_instances(gray(), of(masks), ("one",))
+    cat, dog = (draw_instances(gray(), of(masks, labels=[label]), NAMES) for label in (0, 1))
+    scored = draw_instances(gray(), of(masks, scores=torch.tensor([0.5])), ("one",))
     pictures = [plain, cat, dog, scored]
     assert all((a != b).any() for i, a in enumerate(pictures) for b in pictures[:i])
 
@@ -112,7 +112,7 @@ def test_names_and_scores_are_written_and_differ():
     ],
 )
 def test_edges(instances):
-    drawn = draw_instances(grey(), instances, ("a", "a name that is much wider than the picture " * 4))
+    drawn = draw_instances(gray(), instances, ("a", "a name that is much wider than the picture " * 4))
     assert drawn.shape == (3, 240, 360)
     assert drawn.dtype == torch.uint8
     assert drawn.is_contiguous()
@@ -120,18 +120,18 @@ def test_edges(instances):
 
 def test_one_pixel_image():
     drawn = draw_instances(
-        grey(1, 1), of(torch.ones((1, 1, 1), dtype=torch.bool), labels=[1], size=(1, 1)), NAMES
+        gray(1, 1), of(torch.ones((1, 1, 1), dtype=torch.bool), labels=[1], size=(1, 1)), NAMES
     )
     assert drawn.shape == (3, 320, 320)
 
 
 def test_another_size_is_an_error():
     with pytest.raises(ValueError, match="image is"):
-        draw_instances(grey(41), Instances.empty((40, 60)), NAMES)
+        draw_instances(gray(41), Instances.empty((40, 60)), NAMES)
 
 
 def test_side_by_side_keeps_the_pictures_and_writes_titles():
-    first, second = grey(50, 100), torch.zeros((3, 80, 60), dtype=torch.uint8)
+    first, second = gray(50, 100), torch.zeros((3, 80, 60), dtype=torch.uint8)
     row = side_by_side([first, second], ["truth", "a title that does not fit above it"])
     head = row.shape[1] - 80
     assert row.shape[2] == 100 + 60 + 8

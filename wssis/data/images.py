@@ -57,8 +57,8 @@ def image_path(data_dir: str | Path, file_name: str) -> Path:
 def read_image(data_dir: str | Path, file_name: str, expected_hw: tuple[int, int] | None = None) -> Tensor:
     """The upright RGB picture (3, H, W) uint8 of a file.
 
-    EXIF orientation is applied. Grey, 1-bit, palette and CMYK pictures become RGB; what is transparent
-    becomes white, as viewers show it. Grey pictures of more than 8 bits keep their zero and are scaled by
+    EXIF orientation is applied. Gray, 1-bit, palette and CMYK pictures become RGB; what is transparent
+    becomes white, as viewers show it. Gray pictures of more than 8 bits keep their zero and are scaled by
     the smallest of 8, 10, 12, 14, 16 bits that holds their brightest pixel (cameras of 12 bits write 16-bit
     files). Of several frames the first is read.
 
@@ -122,7 +122,7 @@ class Header:
     Attributes:
         size: upright (H, W).
         orientation: EXIF's: 1 is upright, 3, 6 and 8 are turns of 180 and 90 degrees.
-        traits: how it differs from 8-bit RGB, of `grey deep palette cmyk alpha frames`.
+        traits: how it differs from 8-bit RGB, of `gray deep palette cmyk alpha frames`.
     """
 
     size: tuple[int, int]
@@ -165,7 +165,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise InputError("expected an image, found no such file", where=path, remedy=remedy) from error
     except (OSError, ValueError) as error:  # ValueError: a name that the file system cannot encode
         raise InputError(
-            f"expected an image, found what cannot be read ({error})",
+            f"cannot be read ({error})",
             where=path,
             remedy="Check the path and its permissions",
         ) from error
@@ -253,7 +253,7 @@ def _check_size(
             f"expected {expected_hw[1]} x {expected_hw[0]} px as the annotations say, "
             f"found {size[1]} x {size[0]}{' after turning it upright (EXIF)' if turned else ''}",
             where=path,
-            remedy="Annotate the upright picture, or take the EXIF orientation out of the file"
+            remedy="Annotate the upright picture, or remove the EXIF orientation from the file"
             if stored
             else "Correct width and height in the annotations, or put the annotated image there",
         )
@@ -277,8 +277,8 @@ def _too_large(path: str | Path, found: str, max_pixels: int) -> InputError:
 
 def _to_rgb(image: Image.Image) -> Tensor:
     if image.mode.startswith(("I", "F")):
-        grey = _to_8_bits(np.asarray(image))
-        return torch.from_numpy(grey).expand(3, -1, -1).contiguous()
+        gray = _to_8_bits(np.asarray(image))
+        return torch.from_numpy(gray).expand(3, -1, -1).contiguous()
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -287,11 +287,11 @@ def _to_rgb(image: Image.Image) -> Tensor:
     return torch.from_numpy(array).permute(2, 0, 1).contiguous()
 
 
-def _to_8_bits(grey: np.ndarray) -> np.ndarray:
+def _to_8_bits(gray: np.ndarray) -> np.ndarray:
     """(H, W) integers or floats (0…1 or as integers) -> uint8."""
-    values = np.nan_to_num(grey.astype(np.float64), posinf=0.0, neginf=0.0).clip(min=0)
+    values = np.nan_to_num(gray.astype(np.float64), posinf=0.0, neginf=0.0).clip(min=0)
     top = values.max(initial=0.0)
-    if grey.dtype.kind == "f" and top <= 1:
+    if gray.dtype.kind == "f" and top <= 1:
         return np.rint(values * 255).astype(np.uint8)
     limit = next((2.0**bits - 1 for bits in (8, 10, 12, 14, 16) if top < 2**bits), top)
     return np.rint(values * (255 / limit)).astype(np.uint8)

@@ -129,7 +129,7 @@ class ImageRecord:
 
         With masks, only objects that have one are rows; if the image has objects and none has a mask, all
         are rows and `masks` is None. Without masks, all are rows. `points` is None if no row has one; where
-        only some have, the others get the centre of their mask. `scores` likewise, others get 1. Crowds and
+        only some have, the others get the center of their mask. `scores` likewise, others get 1. Crowds and
         ignore regions are no rows: their union is `ignore` (None if there is none, or without masks).
         """
         rows = self.objects

@@ -79,13 +79,13 @@ def pixels(rle: Rle) -> NDArray[np.int64]:
 
 
 def inner_point(rle: Rle) -> tuple[float, float] | None:
-    """Centre of mass (x, y) of a mask if it is on it, else the middle of its nearest pixel; None if empty."""
+    """Center of mass (x, y) of a mask if it is on it, else the middle of its nearest pixel; None if empty."""
     ends, height = run_ends(rle), rle["size"][0]
-    centre = _centre_of_mass(ends, height)
-    if centre is None or _contains(ends, height, np.array([centre]))[0]:
-        return centre
+    center = _center_of_mass(ends, height)
+    if center is None or _contains(ends, height, np.array([center]))[0]:
+        return center
     middles = _pixels(ends, height) + 0.5
-    x, y = middles[((middles - centre) ** 2).sum(1).argmin()]
+    x, y = middles[((middles - center) ** 2).sum(1).argmin()]
     return float(x), float(y)
 
 
@@ -102,7 +102,7 @@ def _pixels(ends: NDArray[np.int64], height: int) -> NDArray[np.int64]:
     return np.stack(np.divmod(flat, height), 1)
 
 
-def _centre_of_mass(ends: NDArray[np.int64], height: int) -> tuple[float, float] | None:
+def _center_of_mass(ends: NDArray[np.int64], height: int) -> tuple[float, float] | None:
     """From the runs alone: the columns of all pixels before pixel n of H-high columns sum to
     H q (q - 1) / 2 + q r, with q = n div H, r = n mod H.
     """
@@ -167,8 +167,8 @@ def from_runs(runs: Sequence[Any], size: tuple[int, int]) -> Rle:
 def sound(counts: Sequence[str], pixels: Sequence[int]) -> NDArray[np.bool_]:
     """Which compressed counts are well formed and cover exactly as many pixels as their image has.
 
-    pycocotools decodes others into uninitialised memory. Strings are read a thousand at once:
-    5 bits a character, bit 5 says that the number goes on, bit 4 of its last character is the sign, and
+    pycocotools decodes others into uninitialized memory. Strings are read a thousand at once:
+    5 bits a character, bit 5 says that the number continues, bit 4 of its last character is the sign, and
     from the fourth number on each is the difference to the last but one.
 
     Args:

@@ -71,7 +71,7 @@ def split(
         strong_fraction: share of the images that keep their masks, 0..1.
         holdout_fraction: share of these that is held out, 0..1.
         seed: ≥ 0.
-        points: made points: the centre of mass, moved to the nearest mask pixel's middle where it is off the
+        points: made points: the center of mass, moved to the nearest mask pixel's middle where it is off the
             mask, or the middle of a random mask pixel.
         jitter: px; made points are moved within a disc of this radius, staying in the image.
         clicked: objects by image id, of a points file. Images without annotations that are not in it

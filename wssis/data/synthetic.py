@@ -19,7 +19,7 @@ from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 from wssis.files import atomic_path
 
 CLASSES = ("disc", "square", "triangle", "star")
-MIN_VISIBLE = 20  # pixels; less cannot be told from texture
+MIN_VISIBLE = 20  # pixels; smaller ones look like texture
 EMPTY_SHARE = 0.03
 _FINE = 4  # subpixels a side, for smooth edges
 
@@ -146,12 +146,12 @@ def _figure(rng: np.random.Generator, name: str, size: int) -> Float:
     """(size, size) share of each pixel that a figure of random size, place and turn covers, 0…1."""
     # log-uniform: as many from 14 to 28 px as from 28 to 56
     diameter = size / 96 * 14 * (56 / 14) ** rng.uniform()
-    centre = rng.uniform(0.04, 0.96, 2) * size
+    center = rng.uniform(0.04, 0.96, 2) * size
     turn, stretch = rng.uniform(0, 2 * np.pi), rng.uniform(0.8, 1.0)
-    low = np.maximum(np.floor(centre - 0.6 * diameter), 0).astype(int)  # only the figure's own window
-    high = np.minimum(np.ceil(centre + 0.6 * diameter), size).astype(int)
+    low = np.maximum(np.floor(center - 0.6 * diameter), 0).astype(int)  # only the figure's own window
+    high = np.minimum(np.ceil(center + 0.6 * diameter), size).astype(int)
     x, y = (
-        (np.arange(low[axis] * _FINE, high[axis] * _FINE) + 0.5) / _FINE - centre[axis] for axis in (0, 1)
+        (np.arange(low[axis] * _FINE, high[axis] * _FINE) + 0.5) / _FINE - center[axis] for axis in (0, 1)
     )
     u = (x[None] * np.cos(turn) + y[:, None] * np.sin(turn)) * (2 / diameter)
     v = (y[:, None] * np.cos(turn) - x[None] * np.sin(turn)) * (2 / (diameter * stretch))

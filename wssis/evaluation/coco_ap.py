@@ -134,7 +134,7 @@ def ap_by_class(
 def matched(truth: CocoData, results: Iterable[Mapping[str, Any]], max_detections: int = 100) -> COCOeval:
     """COCOeval (segm) after `evaluate`: every image's results matched with its objects, nothing summed up.
 
-    Masks of a few images are in memory at a time, where `results` are made or read as they are asked for.
+    Masks of a few images are in memory at a time, where `results` is a generator.
 
     Raises:
         InputError: an object of the truth has no mask.

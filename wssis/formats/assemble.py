@@ -20,10 +20,10 @@ from wssis.errors import InputError
 from wssis.formats.class_map import Classes, named, one_line
 from wssis.formats.find_images import Embedded, Locator
 from wssis.formats.parallel import in_batches
-from wssis.formats.records import LabelledImage, Unlabelled
+from wssis.formats.records import LabeledImage, Unlabeled
 from wssis.formats.to_pixels import Fit, Task, fit_all, task_of
 
-Sources = Iterable[tuple[str, Iterable[LabelledImage | Unlabelled]]]
+Sources = Iterable[tuple[str, Iterable[LabeledImage | Unlabeled]]]
 FIRST = 3  # records that are named
 
 
@@ -96,7 +96,7 @@ def gather(
     """One data set of what readers return.
 
     Args:
-        sources: annotation files and the images that they speak of; `Unlabelled` ones are only counted.
+        sources: annotation files and the images that they speak of; `Unlabeled` ones are only counted.
         images: folder of the image files; None: the annotation files hold them.
         classes: classes and their order; None: those that the labels name, sorted.
         name: class of labels that have none.
@@ -156,13 +156,13 @@ class _Gatherer:
             )
         return Gathered(self.data(), self.notices)
 
-    def found(self, sources: Sources) -> Iterator[tuple[Task, int, LabelledImage]]:
+    def found(self, sources: Sources) -> Iterator[tuple[Task, int, LabeledImage]]:
         """What to fit; nothing more once an image is lost, since nothing will come of it."""
         self.paths: list[str] = []
         for source, (path, images) in enumerate(sources):
             self.paths.append(path)
             for image in images:
-                if isinstance(image, Unlabelled):
+                if isinstance(image, Unlabeled):
                     self.notices.add(image.what, image.record)
                     continue
                 where = image.where or path
@@ -177,7 +177,7 @@ class _Gatherer:
                 if not self.lost:
                     yield task_of(image, self.folder, file, where), source, image
 
-    def file(self, image: LabelledImage, where: str) -> str:
+    def file(self, image: LabeledImage, where: str) -> str:
         if self.locator is None:
             return self.embedded.find(image, where)
         paths: list[str] = []
@@ -189,7 +189,7 @@ class _Gatherer:
         none = f"expected the image {image.file!r}, found none in {self.folder}"
         raise InputError(several if paths else none, where=where, record=image.record)
 
-    def note(self, file: str, source: int, image: LabelledImage, where: str) -> None:
+    def note(self, file: str, source: int, image: LabeledImage, where: str) -> None:
         """Know the file as the image of its name; a source must not mean it by another name, too."""
         seen = self.seen.get(file)
         if seen is None:
@@ -209,7 +209,7 @@ class _Gatherer:
                 seen = self.seen[file] = _Seen(source, image.file)
             seen.source, seen.name = source, image.file
 
-    def take(self, task: Task, source: int, image: LabelledImage, fitted: Fit) -> None:
+    def take(self, task: Task, source: int, image: LabeledImage, fitted: Fit) -> None:
         """Keep the labels of an image, those that a later source has not replaced."""
         for what, record in fitted.notices:
             self.notices.add(what, record)

@@ -63,9 +63,7 @@ def read_classes(path: str | Path) -> Classes:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"expected a file of class names, found what cannot be read ({reason})", where=path
-        ) from error
+        raise InputError(f"cannot be read ({reason})", where=path) from error
     names: list[str] = []
     meaning: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
@@ -78,7 +76,7 @@ def read_classes(path: str | Path) -> Classes:
                 f"expected each name once, as `name` or `name=class`, found {line.strip()!r}",
                 where=path,
                 record=f"line {number}",
-                remedy="Mend that line",
+                remedy="Fix that line",
             )
         if name not in names:
             names.append(name)

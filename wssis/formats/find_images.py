@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from wssis.data.images import leaves_folder
 from wssis.errors import InputError
 from wssis.files import atomic_path
-from wssis.formats.records import LabelledImage
+from wssis.formats.records import LabeledImage
 
 _MAGIC = (
     (b"\x89PNG", ".png"),
@@ -30,7 +30,7 @@ class Embedded:
         self.files: dict[str, tuple[str, bytes]] = {}  # what an annotation file calls it: file, hash
         self.taken: set[str] = set()
 
-    def find(self, image: LabelledImage, where: str) -> str:
+    def find(self, image: LabeledImage, where: str) -> str:
         """Write the image, unless that is done; its file in the folder.
 
         Raises:

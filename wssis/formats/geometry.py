@@ -48,14 +48,14 @@ def _turned(
 
 
 def ellipse(
-    centre: tuple[float, float], radii: tuple[float, float], degrees: float = 0.0, corners: int = 64
+    center: tuple[float, float], radii: tuple[float, float], degrees: float = 0.0, corners: int = 64
 ) -> list[float]:
     """The ring of an ellipse turned clockwise; it lies within 0.13 % of the radii inside the true line."""
     angles = [2 * math.pi * corner / corners for corner in range(corners)]
     upright = [
-        (centre[0] + radii[0] * math.cos(angle), centre[1] + radii[1] * math.sin(angle)) for angle in angles
+        (center[0] + radii[0] * math.cos(angle), center[1] + radii[1] * math.sin(angle)) for angle in angles
     ]
-    return [value for point in _turned(upright, degrees, centre) for value in point]
+    return [value for point in _turned(upright, degrees, center) for value in point]
 
 
 def from_row_runs(runs: Sequence[int], height: int, width: int) -> NDArray[np.bool_]:

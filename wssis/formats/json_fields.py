@@ -56,7 +56,7 @@ def files(source: Path, suffix: str) -> list[Path]:
             return [source]
         found = sorted(path for path in source.rglob("*") if path.suffix.lower() == suffix and path.is_file())
     except (OSError, ValueError) as error:
-        raise InputError(f"expected a folder, found what cannot be read ({error})", where=source) from error
+        raise InputError(f"cannot be read ({error})", where=source) from error
     if not found:
         raise InputError(f"expected a folder of {suffix} files, found none below it", where=source)
     return found
@@ -191,7 +191,7 @@ class Record:
             yield Record.of(value, self.where, f"{before}{name} {place}")
 
     def numbers(self, key: str, count: int | None = None) -> list[float]:
-        """A list of finite numbers, of `count` if told."""
+        """A list of finite numbers, of `count` if given."""
         values = self.array(key)
         if count is not None and len(values) != count:
             raise self.wrong(key, f"{count} numbers", values)

@@ -26,7 +26,7 @@ MAX_OBJECTS = 1_000_000  # of one picture: more are a picture of something else
 _FORMATS = ("PNG", "TIFF")  # without loss
 
 
-def read_pixels(path: Path, colours: bool = False) -> NDArray[Any]:
+def read_pixels(path: Path, colors: bool = False) -> NDArray[Any]:
     """The pixels (H, W) or (H, W, channels) of a PNG or TIFF file as stored.
 
     1-bit pictures are bool, others uint8, uint16, int32 or float32. Channels are as in the file: nothing is
@@ -34,7 +34,7 @@ def read_pixels(path: Path, colours: bool = False) -> NDArray[Any]:
 
     Args:
         path: the file.
-        colours: palette pictures as colours (H, W, 4) RGBA; otherwise as indices (H, W).
+        colors: palette pictures as colors (H, W, 4) RGBA; otherwise as indices (H, W).
 
     Raises:
         InputError: missing, neither PNG nor TIFF, damaged, of several pages, to be turned (EXIF), or over
@@ -47,7 +47,7 @@ def read_pixels(path: Path, colours: bool = False) -> NDArray[Any]:
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
                 _check(image, path)
                 with without_libtiff(image):
-                    return np.array(image.convert("RGBA") if colours and image.mode == "P" else image)
+                    return np.array(image.convert("RGBA") if colors and image.mode == "P" else image)
         except InputError:
             raise
         except Exception as error:  # decoders raise nearly anything on damaged files
@@ -79,7 +79,7 @@ def _check(image: Image.Image, path: Path) -> None:
         raise InputError(
             f"expected a mask stored upright, found EXIF orientation {turned}",
             where=path,
-            remedy="Turn its pixels and take the EXIF orientation out",
+            remedy="Turn its pixels and remove the EXIF orientation",
         )
 
 
@@ -87,14 +87,14 @@ def read_labels(path: Path) -> NDArray[Any]:
     """A label image (H, W), integers of 0 or more: 0 is background, every other value one object.
 
     Raises:
-        InputError: as `read_pixels`; colours, negative numbers or fractions.
+        InputError: as `read_pixels`; colors, negative numbers or fractions.
     """
     labels = read_pixels(path)
     if labels.ndim != 2:
         raise InputError(
             f"expected a label image of one channel, found {labels.shape[2]} channels",
             where=path,
-            remedy="Save the labels, not their colours: grey of 8, 16 or 32 bits",
+            remedy="Save the labels, not their colors: gray of 8, 16 or 32 bits",
         )
     if labels.dtype.kind == "f":
         whole = (labels >= 0) & (labels <= 2.0**31) & (labels == np.floor(labels))  # NaN is not
@@ -116,13 +116,13 @@ def read_foreground(path: Path) -> NDArray[np.bool_]:
     Raises:
         InputError: as `read_pixels`; numbers that are not finite.
     """
-    pixels = read_pixels(path, colours=True)
+    pixels = read_pixels(path, colors=True)
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise InputError("expected numbers, found one that is not finite", where=path)
     if pixels.ndim == 2:
         return pixels != 0
-    colours, alpha = (pixels[..., :-1], pixels[..., -1]) if pixels.shape[2] in (2, 4) else (pixels, None)
-    mask = (colours != 0).any(2)
+    colors, alpha = (pixels[..., :-1], pixels[..., -1]) if pixels.shape[2] in (2, 4) else (pixels, None)
+    mask = (colors != 0).any(2)
     return mask if alpha is None else mask & (alpha != 0)
 
 

@@ -29,7 +29,7 @@ def in_batches(
 ) -> Iterator[tuple[Item, Result]]:
     """Each item with its result, in order.
 
-    Processes are started before the first item is asked for: forked later, they would hold a second copy of
+    Processes are started before the first item is requested: forked later, they would hold a second copy of
     what `items` has in memory. Few batches are under way at a time, so that it may be a generator of much.
 
     Args:

@@ -1,7 +1,7 @@
 """What a reader of annotation files returns: images and their labels as the file has them, nothing more.
 
 Readers know their format only. Finding the image files, sizes, EXIF, class ids, clipping to the image and
-making masks of polygons is the business of whoever gathers their labels into one data set.
+making masks of polygons is left to `wssis.formats.assemble`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One labelled object; pixels, x to the right, y down, origin at the top left corner of the image.
+    """One labeled object; pixels, x to the right, y down, origin at the top left corner of the image.
 
     Any of mask, box and point may be there; at least one is.
 
@@ -56,7 +56,7 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledImage:
+class LabeledImage:
     """An image that somebody has looked at; without labels it shows no object.
 
     Attributes:
@@ -79,7 +79,7 @@ class LabelledImage:
 
 
 @dataclass(frozen=True, slots=True)
-class Unlabelled:
+class Unlabeled:
     """What a source holds of an image that nobody has looked at: no image of the data set.
 
     Attributes:

@@ -18,7 +18,7 @@ from wssis.data.images import read_header
 from wssis.data.records import Click
 from wssis.data.rle import Rle
 from wssis.errors import InputError
-from wssis.formats.records import LabelledImage, Part
+from wssis.formats.records import LabeledImage, Part
 
 SLACK = 2.0  # px that a point may lie outside: tools round, and click on the border
 _EDGE = 1 / 64  # px that such a point is put inside the right and lower border; exact in float32
@@ -67,8 +67,8 @@ class Fit(NamedTuple):
     notices: list[tuple[str, str]]
 
 
-def task_of(image: LabelledImage, folder: str, file: str, where: str) -> Task:
-    """The part of a labelled image that `fit` needs."""
+def task_of(image: LabeledImage, folder: str, file: str, where: str) -> Task:
+    """The part of a labeled image that `fit` needs."""
     drawn = tuple(
         Drawn(item.record, item.parts, item.rle, item.box, item.point, item.crowd or item.ignore, item.clicks)
         for item in image.labels

@@ -94,7 +94,7 @@ def parity(ours: Sequence[Instances], theirs: Sequence[Instances], threshold: fl
 
 
 def paired(likeness: torch.Tensor) -> list[tuple[int, int]]:
-    """Rows and columns of (N, M) that are each other's likest, with a likeness of over 0.5."""
+    """Rows and columns of (N, M) that are mutual nearest matches, with a similarity over 0.5."""
     if not likeness.numel():
         return []
     best, columns = likeness.max(1)

@@ -23,7 +23,7 @@ Padded: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
 class Deployable(nn.Module):
     """What `Predictor.predict` does with images of one size, in operations that can be exported.
 
-    Sizes that hang on the images (candidates, objects) are those of the fullest image of the batch, so that
+    Sizes that depend on the images (candidates, objects) are those of the fullest image of the batch, so that
     an image with little in it costs little.
 
     The outputs, of B images, best first, in N rows: as many as the fullest image needs, at least 1:
@@ -72,9 +72,9 @@ class Deployable(nn.Module):
     def preprocess(self, images: Tensor) -> Tensor:
         """As `SOLOv2.preprocess`, of images at their own scale."""
         pixels = self.resample(images).float()
-        normalised = (pixels - self.model.backbone.mean) / self.model.backbone.std
+        normalized = (pixels - self.model.backbone.mean) / self.model.backbone.std
         below, right = self.padded[0] - self.image_hw[0], self.padded[1] - self.image_hw[1]
-        padded = F.pad(normalised, (0, right, 0, below))
+        padded = F.pad(normalized, (0, right, 0, below))
         return padded.contiguous(memory_format=torch.channels_last)
 
     def scored(self, raw: RawMaps, heat: Tensor) -> tuple[Tensor, Tensor]:

@@ -110,7 +110,7 @@ class Predictor:
     def predict_dataset(
         self, data: CocoData, on_image: Callable[[int, int], None] = lambda done, total: None
     ) -> dict[int, Instances]:
-        """Instances of every image of `data` by image id; `on_image` is told (done, total)."""
+        """Instances of every image of `data` by image id; `on_image` is called with (done, total)."""
         results: dict[int, Instances] = {}
         for rows in self._batches([record.size for record in data.images]):
             records = [data.images[row] for row in rows]

@@ -28,7 +28,7 @@ def every_mask(proposals: Proposals, rules: PseudoRules) -> Instances:
 
     Returns:
         N instances in the order of the points; `scores` is the confidence. A mask is empty, and its
-        confidence 0, where nothing was found; empty alone where more probable neighbours took every pixel.
+        confidence 0, where nothing was found; empty alone where more probable neighbors took every pixel.
     """
     return masks_and_signals(proposals, rules)[0]
 

@@ -150,7 +150,7 @@ def refine_all(
     so_far = partial(spread, rough, rough_size, size)
     refined, windows = refine(refiner, pixels, so_far, points, labels, clicks)
     for _ in range(refiner.settings.passes - 1):
-        # A window that a poor rough mask had misplaced is laid again round what was found. The mean
+        # A window that a poor rough mask had misplaced is placed again around what was found. The mean
         # of both masks is nearer the truth than either: on shapes the next pass gains .001 to .002.
         so_far = partial(halfway, so_far, partial(pasted, refined, windows, size))
         refined, windows = refine(refiner, pixels, so_far, points, labels, clicks)
@@ -208,7 +208,7 @@ def rough_masks(
     mean = total / weights  # (N, h, w)
     if len(views) == 1:
         return mean, span, scores, None
-    mean = levelled(mean, VIEW_LEVEL)
+    mean = leveled(mean, VIEW_LEVEL)
     together = mean > 0.5  # (N, h, w)
     return mean, span, scores, torch.stack([mask_iou(mask, together) for mask in each]).mean(0)
 
@@ -219,7 +219,7 @@ def flip_points(points: Tensor, size: tuple[int, int], view: list[int]) -> Tenso
     return torch.stack([size[1] - x if 3 in view else x, size[0] - y if 2 in view else y], 1)
 
 
-def levelled(probs: Tensor, level: float) -> Tensor:
+def leveled(probs: Tensor, level: float) -> Tensor:
     """Probabilities whose odds are scaled so that `level` becomes one half, where masks are cut."""
     scale = (1 - level) / level
     return scale * probs / (scale * probs + 1 - probs)
@@ -249,7 +249,7 @@ def refine(
 
     Args:
         refiner: in evaluation mode.
-        image: (3, H, W) normalised.
+        image: (3, H, W) normalized.
         probs: rows (n,) of the objects to their (n, H, W) probabilities so far.
         points, labels, clicks: (N, 2), (N,), (C, 4).
 
@@ -268,6 +268,6 @@ def refine(
             cut_each(masks, spans, settings.crop),
         )  # (n, 3, S, S), (n, S, S)
         logits = refiner(pixels, rough, shown, kinds.tolist())  # (n, S, S)
-        refined.append(levelled(logits.sigmoid(), settings.level))
+        refined.append(leveled(logits.sigmoid(), settings.level))
         windows.append(spans)
     return torch.cat(refined), torch.cat(windows)

@@ -41,12 +41,12 @@ class Prompted:
     level_scores: Tensor
 
 
-def _candidates(raw: RawMaps, points: Tensor, neighbours: int) -> Tensor:
+def _candidates(raw: RawMaps, points: Tensor, neighbors: int) -> Tensor:
     """Cells (N, L, M) that may answer for each point at each level; the point's own cell first."""
     own = raw.cells_of(points)  # (N, L)
-    if not neighbours:
+    if not neighbors:
         return own[:, :, None]
-    reach = range(-neighbours, neighbours + 1)
+    reach = range(-neighbors, neighbors + 1)
     steps = sorted(((dy, dx) for dy in reach for dx in reach), key=lambda step: step != (0, 0))
     down, right = torch.tensor(steps, device=own.device).unbind(1)
     cells = []
@@ -161,7 +161,7 @@ def prompt(
     labels: Tensor,
     mask_threshold: float = 0.5,
     own_point: bool = True,
-    neighbours: int = 0,
+    neighbors: int = 0,
     level: int | None = None,
     every_level: bool = False,
     clicks: Tensor | None = None,
@@ -179,14 +179,14 @@ def prompt(
             paper's rule. True: sqrt(class probability) x maskness^2 x what the points say, so that a mask
             that misses its own point, or swallows those of other objects, loses. (The class is given: its
             probability only tells whether the cell is one that learnt to answer.)
-        neighbours: 1 = the 3 x 3 cells round the point's are asked too, for a point off the centre of its
+        neighbors: 1 = the 3 x 3 cells round the point's are asked too, for a point off the center of its
             object (useful with own_point only).
         level: ask this one only, for comparison.
         clicks: (C, 4) float32 object (of N), x, y in pixels of the padded input, and 1 on the object or 0
             beside it; they count with `own_point` only.
         every_level: `level_scores` of all levels, also of those that cannot win: several times the work.
     """
-    candidates = _candidates(raw, points_xy, neighbours)  # (N, L, M)
+    candidates = _candidates(raw, points_xy, neighbors)  # (N, L, M)
     # The class is given by the click: its logit says whether this cell has learned to answer.
     category = raw.category[image][candidates, labels[:, None, None]].float().sigmoid()  # (N, L, M)
     if level is not None:

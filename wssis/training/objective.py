@@ -59,7 +59,7 @@ class Shares:
 
     Args:
         model: its gradients are made.
-        objective: what is minimised.
+        objective: what is minimized.
     """
 
     def __init__(self, model: nn.Module, objective: Objective) -> None:

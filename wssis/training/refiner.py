@@ -29,7 +29,7 @@ class RoughImage:
     """Rough masks of one strong image, beside the true ones.
 
     Attributes:
-        image: float32 (3, H, W), normalised.
+        image: float32 (3, H, W), normalized.
         labels, points: (N,), (N, 2) xy pixels.
         rough, truth: (N, H, W) bool.
     """
@@ -42,7 +42,7 @@ class RoughImage:
 
 
 class RefinerCrops(Dataset[Crops]):
-    """`dataset[(position, index)]`: up to `crops` random crops of image `index`, normalised.
+    """`dataset[(position, index)]`: up to `crops` random crops of image `index`, normalized.
 
     Args:
         truth: strong images with masks.
@@ -52,7 +52,7 @@ class RefinerCrops(Dataset[Crops]):
             load crops cannot reach its GPU.
         crops: crops an image.
         seed: of all randomness.
-        augment: strength of the random changes: of colour, and of the crops' scale.
+        augment: strength of the random changes: of color, and of the crops' scale.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class RefinerCrops(Dataset[Crops]):
         self.mean, self.std = refiner.encoder.mean.cpu(), refiner.encoder.std.cpu()
         self.crops, self.seed, self.augment = crops, seed, augment
         jitter = 0.3 * augment
-        self.colour = v2.ColorJitter(jitter, jitter, jitter)
+        self.color = v2.ColorJitter(jitter, jitter, jitter)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -90,7 +90,7 @@ class RefinerCrops(Dataset[Crops]):
         rows = torch.tensor([row_of[int(i)] for i in rough.get_ids()])
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed * 1_000_003 + position)
-            shown = (self.colour(image).float() - self.mean) / self.std
+            shown = (self.color(image).float() - self.mean) / self.std
             sample = RoughImage(
                 shown, rough.labels, rough.get_points(), rough.get_masks(), truth.get_masks()[rows]
             )

@@ -1,6 +1,6 @@
-"""A training's whole state on disk: one that was killed goes on and ends with the same weights, bit for bit.
+"""The state of a training on disk: a killed training resumes and ends with the same weights, bit for bit.
 
-Tensors lie in safetensors, everything else in JSON. `state.json` names the tensors that belong to it and is
+Tensors are in safetensors, everything else in JSON. `state.json` names the tensors that belong to it and is
 replaced last, so that a kill at any moment leaves a whole state: the new one or the one before.
 """
 
@@ -29,7 +29,7 @@ BYTES_A_SECOND = 1e8  # a guess at the disk, until a state was written
 
 
 class Stateful(Protocol):
-    """A part of a training: network, optimiser, schedule, average, gradient scaler."""
+    """A part of a training: network, optimizer, schedule, average, gradient scaler."""
 
     def state_dict(self) -> Any: ...
     def load_state_dict(self, state_dict: Any) -> Any: ...
@@ -231,9 +231,9 @@ def put_together(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def lay_out_like_parameters(optimizer: torch.optim.Optimizer) -> None:
-    """Give moments the memory layout of their parameters, as if made by the optimiser.
+    """Give moments the memory layout of their parameters, as if made by the optimizer.
 
-    Files hold them row by row; fused optimisers walk through parameter and moments alike.
+    Files hold them row by row; fused optimizers walk through parameter and moments alike.
     """
     for parameter, state in optimizer.state.items():
         for name, value in state.items():

@@ -40,31 +40,31 @@ def levels_of(sizes: Tensor, ranges: Sequence[tuple[float, float]], strict: bool
 
 
 def claims_of(
-    centres: Tensor,
+    centers: Tensor,
     boxes: Tensor,
     levels: Tensor,
     grids: Sequence[tuple[int, int]],
     image_size: tuple[int, int],
-    centre_scale: float,
+    center_scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The 3 x 3 cells round each centre at each level: claimed or not, cell number, squared distance.
+    """The 3 x 3 cells round each center at each level: claimed or not, cell number, squared distance.
 
     Args:
-        centres: (N, 2) xy. boxes: (N, 4). levels: (L, N) bool.
+        centers: (N, 2) xy. boxes: (N, 4). levels: (L, N) bool.
 
     Returns:
         (L, N, 9) bool, int64 (clamped to the grid), and float32 in pixels.
     """
-    device = centres.device
+    device = centers.device
     grid = torch.tensor(list(grids), device=device)[:, None]  # (L, 1, 2) rows, columns
     scale = grid / torch.tensor(image_size, device=device)  # (L, 1, 2) cells a pixel
-    centre = centres.flip(1)  # (N, 2) y, x
-    reach = (boxes[:, 2:] - boxes[:, :2]).flip(1) * (centre_scale / 2)  # (N, 2) y, x
+    center = centers.flip(1)  # (N, 2) y, x
+    reach = (boxes[:, 2:] - boxes[:, :2]).flip(1) * (center_scale / 2)  # (N, 2) y, x
 
     def cell_at(yx: Tensor) -> Tensor:
         return torch.minimum((yx * scale).floor().long().clamp(min=0), grid - 1)
 
-    middle, first, last = cell_at(centre), cell_at(centre - reach), cell_at(centre + reach)  # (L, N, 2)
+    middle, first, last = cell_at(center), cell_at(center - reach), cell_at(center + reach)  # (L, N, 2)
     step = torch.tensor([(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)], device=device)  # (9, 2)
     place = middle[:, :, None] + step  # (L, N, 9, 2)
     claims = ((place >= first[:, :, None]) & (place <= last[:, :, None])).all(3) & levels[
@@ -73,7 +73,7 @@ def claims_of(
     offset = torch.tensor([0] + [rows * columns for rows, columns in grids[:-1]], device=device).cumsum(0)
     place = torch.minimum(place.clamp(min=0), grid[:, None] - 1)
     cells = offset[:, None, None] + place[..., 0] * grid[:, :, 1:] + place[..., 1]  # (L, N, 9)
-    distance = ((place + 0.5) / scale[:, None] - centre[:, None]).square().sum(3)  # (L, N, 9)
+    distance = ((place + 0.5) / scale[:, None] - center[:, None]).square().sum(3)  # (L, N, 9)
     return claims, cells, distance
 
 
@@ -82,7 +82,7 @@ def nearest_claims(claims: Tensor, slots: Tensor, num_slots: int, distance: Tens
 
     Args:
         claims: (L, N, 9) bool. slots: (L, N, 9) cell numbers in the batch. distance: (L, N, 9) squared
-            distance of the object's centre to the cell's middle. area: (N,) pixels.
+            distance of the object's center to the cell's middle. area: (N,) pixels.
     """
     order = torch.arange(claims.shape[1], device=claims.device, dtype=torch.float64)
     for key in (distance.double(), area.double()[:, None], order[:, None]):
@@ -127,7 +127,7 @@ class Targets:
     per_image: tuple[int, ...]
 
     def to(self, device: torch.device | str) -> Targets:
-        """The same on another device; a GPU's work goes on meanwhile."""
+        """The same on another device; asynchronous to the GPU."""
         device = torch.device(device)
 
         def sent(value: Tensor) -> Tensor:
@@ -154,11 +154,11 @@ def _measures(
     strict: bool,
     soft: bool,
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    """Centres (N, 2) xy, boxes (N, 4), areas (N,) of the objects of all images, and masks for the loss.
+    """Centers (N, 2) xy, boxes (N, 4), areas (N,) of the objects of all images, and masks for the loss.
 
-    Centres are pixel coordinates; pixel indices if `strict`, as the reference implementation has them.
+    Centers are pixel coordinates; pixel indices if `strict`, as the reference implementation has them.
     """
-    centres, boxes, areas, masks = [], [], [], []
+    centers, boxes, areas, masks = [], [], [], []
     for item in instances:
         full = item.masks if len(item) else torch.zeros((0, *item.size), dtype=torch.bool)
         if full is None:
@@ -167,12 +167,12 @@ def _measures(
             raise ValueError(f"assign: expected masks of at most {image_size}, got {item.size}")
         full = full.to(item.labels.device)
         rows, columns = row_column_sums(full)
-        centre, area = centers_of(rows, columns), rows.sum(1)
-        masks.append(loss_masks(full, area, centre, image_size, mask_size, strict, soft))
-        centres.append(centre if strict else centre + 0.5)
+        center, area = centers_of(rows, columns), rows.sum(1)
+        masks.append(loss_masks(full, area, center, image_size, mask_size, strict, soft))
+        centers.append(center if strict else center + 0.5)
         boxes.append(boxes_of(rows, columns))
         areas.append(area)
-    return torch.cat(centres), torch.cat(boxes), torch.cat(areas), masks
+    return torch.cat(centers), torch.cat(boxes), torch.cat(areas), masks
 
 
 def _ignored_cells(ignore: Tensor, grids: Sequence[tuple[int, int]], finest: int) -> Tensor:
@@ -225,14 +225,14 @@ def assign(
     mask_size: tuple[int, int],
     num_classes: int,
     shared: Literal["nearest", "all"] = "nearest",
-    centre_scale: float = 0.2,
+    center_scale: float = 0.2,
     soft: bool = False,
     quality_power: float = 0.0,
 ) -> Targets:
     """Give every object its cells and every cell its class.
 
-    An object takes, at each level whose range holds sqrt(box area), the cells of the box of `centre_scale`
-    times its own box around its centre of mass, at most one cell to each side of the centre's (SOLOv2).
+    An object takes, at each level whose range holds sqrt(box area), the cells of the box of `center_scale`
+    times its own box around its center of mass, at most one cell to each side of the center's (SOLOv2).
 
     Args:
         instances: per image, with masks (n, h, w) where h <= H and w <= W (the rest is padding).
@@ -242,10 +242,10 @@ def assign(
         mask_size: (Hm, Wm) of the mask features, H / Hm = W / Wm = 1, 2, 4 or 8 for the fast way.
         num_classes: K.
         shared: what becomes of a cell that several objects claim. "nearest": it belongs to the one whose
-            centre is nearest to its middle (ties: the smaller one). "all": the paper's rule, exactly: the
+            center is nearest to its middle (ties: the smaller one). "all": the paper's rule, exactly: the
             category of the last one, a mask loss for each; sizes that fit no range are dropped, masks are
-            shrunk in OpenCV's fixed point, centres are pixel indices.
-        centre_scale: share of the box that counts as its centre.
+            shrunk in OpenCV's fixed point, centers are pixel indices.
+        center_scale: share of the box that counts as its center.
         soft: masks are shares 0..1 instead of a majority of pixels.
         quality_power: power of an object's score in the weight of its mask loss; without scores it is 1.
 
@@ -259,7 +259,7 @@ def assign(
     if len(grids) != len(ranges):
         raise ValueError(f"assign: expected a range for each grid, got {len(ranges)} and {len(grids)}")
     device = instances[0].labels.device
-    centre, box, area, masks = _measures(instances, image_size, mask_size, strict, soft)
+    center, box, area, masks = _measures(instances, image_size, mask_size, strict, soft)
     # All objects of the batch in one list.
     counts = torch.tensor([len(item) for item in instances])  # (B,)
     image = torch.repeat_interleave(counts).to(device)  # (N,) image of each object
@@ -268,7 +268,7 @@ def assign(
     cells = sum(rows * columns for rows, columns in grids)
     levels = levels_of((box[:, 2:] - box[:, :2]).prod(1).sqrt(), ranges, strict) & (area > 0)
     claims, slots, distance = claims_of(
-        centre, box, levels, grids, image_size, centre_scale
+        center, box, levels, grids, image_size, center_scale
     )  # (L, N, 9) each
     if not strict:
         claims = nearest_claims(claims, slots + image[:, None] * cells, len(counts) * cells, distance, area)

@@ -115,7 +115,7 @@ def fit(
         batches: as many as there are iterations; with `resume`, those after `resume.step`. With
             `settings.accumulate`, so many parts of each follow one another.
         loss: (model, batch) to scalar loss terms by name, means over the batch; or an `Objective`. The sum of
-            the terms is minimised.
+            the terms is minimized.
         settings: see `TrainSettings`.
         on_step: called after each step.
         snapshots: shares of the iterations at which a copy is kept.

@@ -31,7 +31,7 @@ class File:
         missing: whether there is no such file.
         size: upright (H, W) in pixels.
         orientation: EXIF's, 1..8.
-        traits: kinds of notes that fit it: grey, deep, palette, cmyk, alpha, frames.
+        traits: kinds of notes that fit it: gray, deep, palette, cmyk, alpha, frames.
         length: in bytes.
         tail: digest of its end; files that differ mostly differ there.
     """

@@ -123,8 +123,8 @@ def _distribution(size: Any) -> dict[str, Any]:
 
 
 def _few(document: CocoDocument, of_image: Any, limits: Limits) -> list[Problem]:
-    labelled = of_image[of_image > 0]
-    average = float(labelled.mean()) if len(labelled) else 0.0
+    labeled = of_image[of_image > 0]
+    average = float(labeled.mean()) if len(labeled) else 0.0
     if average < limits.average:
         return []
     rows = np.flatnonzero((of_image > 0) & (of_image <= limits.few * average))

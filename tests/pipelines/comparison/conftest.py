@@ -1,4 +1,4 @@
-"""A cell of tiny scenes, with networks that have hardly learnt, labelled in every way."""
+"""A cell of tiny scenes, with networks that have hardly learnt, labeled in every way."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="session")
-def labelled_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def labeled_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose cell 0.5-3 has all labels; students are not trained."""
     params = read_yaml(ROOT / paths.PARAMS)
     params["data"]["shapes"] |= {"train": 10, "val": 3, "size": 64}
@@ -58,9 +58,9 @@ def labelled_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def project(labelled_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(labeled_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it, which is the current folder."""
     folder = tmp_path / "project"
-    shutil.copytree(labelled_project, folder, symlinks=True)
+    shutil.copytree(labeled_project, folder, symlinks=True)
     monkeypatch.chdir(folder)
     return folder

@@ -63,13 +63,13 @@ def test_image_level_has_only_known_classes_of_an_image(project: Path) -> None:
 
 
 def test_no_label_but_the_oracles_hangs_on_the_truth_or_val(
-    labelled_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    labeled_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without those files every label and threshold is made all the same."""
     import shutil
 
     folder = tmp_path / "project"
-    shutil.copytree(labelled_project, folder, symlinks=True)
+    shutil.copytree(labeled_project, folder, symlinks=True)
     monkeypatch.chdir(folder)
     paths.PREPARED_VAL.unlink()
     paths.PREPARED_TRAIN.unlink()
@@ -99,7 +99,7 @@ def test_the_oracle_refuses_weak_images_that_nobody_drew(
         replace(truth, images=tuple(replace(i, annotations=()) for i in truth.images)), paths.WEAK_TRUTH
     )
     (paths.ROW_LABELS / "oracle.json").unlink()
-    with pytest.raises(InputError, match=r"Take oracle out of compare\.rows"):
+    with pytest.raises(InputError, match=r"Remove oracle from compare\.rows"):
         given_labels.oracle(StageContext("oracle", load_params()))
     assert not (paths.ROW_LABELS / "oracle.json").exists()
     assert "ATTENTION" in capsys.readouterr().out

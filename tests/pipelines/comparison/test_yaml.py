@@ -121,7 +121,7 @@ def test_params_are_known_and_those_of_the_pipelines_stages() -> None:
         assert "compare.iterations" in STAGES[name]["params"]
 
 
-def test_every_row_is_labelled_trained_and_measured() -> None:
+def test_every_row_is_labeled_trained_and_measured() -> None:
     from pipelines.comparison.rows import ROWS
 
     made = {path for name in STAGES for path in listed(name) if path.startswith(f"{paths.ROW_LABELS}/")}

@@ -102,7 +102,7 @@ def test_without_runs_the_papers_table_is_used_and_said(
 
 
 def test_an_image_listed_without_a_label_shows_no_object(project: Path) -> None:
-    """As `wssis import`, `wssis check` and `split` take it; unlabelled is what is not listed."""
+    """As `wssis import`, `wssis check` and `split` take it; unlabeled is what is not listed."""
     write_json(paths.IMPORTED / "instances.json", manifest(5, 20, 7, mixed=3))
     stock = advised("--hours", "2")["stock"]
     assert (stock["drawn"], stock["clicked"], stock["unlabelled"]) == (12, 23, 33)

@@ -136,7 +136,7 @@ def test_what_stages_write_is_no_place_for_ones_own(
         (
             "data/prepared/train",
             "data/mine",
-            "--images data/prepared/train: .* found data/prepared, where stages",
+            "--images data/prepared/train: .* data/prepared is managed by the pipeline",
         ),
         ("link", "data/mine", "--images link"),
         ("pictures", "data/prepared", "--out data/prepared"),
@@ -293,7 +293,7 @@ MALFORMED: dict[str, tuple[bytes | None, bytes, str]] = {
         b"[1, 1, 3, 2, 2, 1",
         "a.json, annotation 50: expected v of",
     ),
-    "csv": (b"3,4,dog", b"3,,dog", "a.csv, line 4: expected a number as y"),
+    "csv": (b"3,4,dog", b"3,,dog", "a.csv, line 4: expected 'y' as a number"),
     "cvat": (b"1.5,2.00;", b"1.5;", "a.xml, line 6, points of image 'a/b.png': expected"),
     "datumaro": (
         b"[0, 0, 2, 0, 2, 2, 0, 2]",

@@ -211,7 +211,7 @@ def test_invalid_calls_are_refused(
     assert "found a folder" in refused("--model", str(student), *pt2, "--out", "a.pt2")
     (tmp_path / "a.pt2").rmdir()
     monkeypatch.setattr(protected_paths, "stage_folders", lambda: [tmp_path / "models"])
-    assert "place of your own" in refused("--model", str(student), *pt2, "--out", "models/a.pt2")
+    assert "managed by the pipeline" in refused("--model", str(student), *pt2, "--out", "models/a.pt2")
     monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxscript" else object())
     missing = refused("--model", str(student), "--onnx", "--images", str(folder))
     assert "no onnxscript" in missing

@@ -11,7 +11,7 @@ from pipelines.inference.label_dataset import (
     beats_chance,
     ignore_regions,
     label_utility,
-    labelled,
+    labeled,
     predicted_results,
     prompts,
     rough_dataset,
@@ -46,7 +46,7 @@ def decided() -> Instances:
 
 
 def test_each_point_is_one_annotation_under_its_id(tmp_path: Path) -> None:
-    record = labelled(ImageRecord(1, "a.png", 20, 20), decided())
+    record = labeled(ImageRecord(1, "a.png", 20, 20), decided())
     assert [item.id for item in record.annotations] == [4, 5, 6, 7]
     assert [item.ignored for item in record.annotations] == [False, True, False, True]
     assert [item.point for item in record.annotations] == [(2.5, 2.5), (12.5, 12.5), (8.0, 8.0), (17.5, 17.5)]
@@ -69,7 +69,7 @@ def test_an_ignore_region_is_shared_out_to_the_nearest_points() -> None:
 def test_no_point_and_no_region() -> None:
     nothing = Instances.empty((20, 20))
     assert ignore_regions(nothing, torch.zeros(0, dtype=torch.bool)).shape == (0, 20, 20)
-    assert labelled(ImageRecord(1, "a.png", 20, 20), nothing).annotations == ()
+    assert labeled(ImageRecord(1, "a.png", 20, 20), nothing).annotations == ()
     assert ignore_regions(decided(), torch.zeros(4, dtype=torch.bool)).sum() == 0
 
 
@@ -83,7 +83,7 @@ def test_a_wrong_mask_is_worth_less_than_none() -> None:
     assert label_utility(decided(), truth).tolist() == pytest.approx([0.5, -0.1 * 26 / 30, -0.5, -0.1])
 
 
-def test_prompts_are_points_or_centres_of_masks() -> None:
+def test_prompts_are_points_or_centers_of_masks() -> None:
     (rle,) = rle_api.encode(square(4, 6, 3)[None])
     record = ImageRecord(
         1,

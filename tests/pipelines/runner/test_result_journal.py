@@ -48,7 +48,7 @@ def test_annotations_are_coco_and_come_back_as_they_were(tmp_path: Path) -> None
     assert [image.id for image in remaining_images(data, journal).images] == [5]
 
 
-def test_labelling_asks_only_for_images_that_are_not_done(tmp_path: Path, models: Path, images: Path) -> None:
+def test_labeling_asks_only_for_images_that_are_not_done(tmp_path: Path, models: Path, images: Path) -> None:
     records = (RECORD, ImageRecord(5, "b.png", 64, 64, (Annotation(3, 1, point=(30, 30)),)))
     data = CocoData((Category(3, "cat"), Category(7, "dog")), records, str(images))
     saved = load_solov2(models / "teacher", "cpu")

@@ -225,7 +225,7 @@ def test_points_only_has_no_masks_and_mixed_has_rows_with_masks_only(load):
     assert mixed.instances().points is None
     assert mixed.instances(with_masks=False).ids.tolist() == [1, 2]
     assert mixed.instances(with_masks=False).masks is None
-    assert mixed.instances(with_masks=False).points.tolist() == [[1, 2], [4, 5]]  # the square's centre
+    assert mixed.instances(with_masks=False).points.tolist() == [[1, 2], [4, 5]]  # the square's center
 
 
 def test_scores_are_none_or_one_where_missing(load):

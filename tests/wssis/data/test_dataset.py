@@ -93,14 +93,14 @@ def test_sources_follow_one_another(images) -> None:
 
 
 def test_labels_are_those_of_the_objects(images) -> None:
-    """The painted colour of an object says its class: 0 red, 1 green, 2 blue."""
+    """The painted color of an object says its class: 0 red, 1 green, 2 blue."""
     checked = set()
     for position in range(30):
         image, instances, _ = images[(position, position % 4)]
         for mask, label in zip(instances.masks, instances.labels.tolist(), strict=True):
             if mask.sum() > 100:
-                colour = image[:, mask].float().mean(1)
-                assert colour.argmax() == label
+                color = image[:, mask].float().mean(1)
+                assert color.argmax() == label
                 checked.add(label)
     assert checked == {0, 1, 2}
 

@@ -156,18 +156,18 @@ def test_pixels_and_contains_say_what_decoding_says():
         assert rle.run_ends(item)[-1] == 9 * 14
 
 
-def centre(item):
-    return rle._centre_of_mass(rle.run_ends(item), item["size"][0])
+def center(item):
+    return rle._center_of_mass(rle.run_ends(item), item["size"][0])
 
 
-def test_centre_of_mass_is_the_mean_index_and_a_half():
+def test_center_of_mass_is_the_mean_index_and_a_half():
     for mask, item in zip(masks := random_masks(20, (13, 17)), rle.encode(masks), strict=True):
         rows, columns = (axis.double() for axis in mask.nonzero(as_tuple=True))
         if len(rows):
             expected = (float(columns.mean()) + 0.5, float(rows.mean()) + 0.5)
-            assert centre(item) == pytest.approx(expected, abs=1e-12)
+            assert center(item) == pytest.approx(expected, abs=1e-12)
         else:
-            assert centre(item) is None
+            assert center(item) is None
 
 
 def test_runs_of_large_masks():
@@ -179,7 +179,7 @@ def test_runs_of_large_masks():
     assert rle.inner_point(item) is not None
 
 
-def test_inner_point_is_the_centre_or_the_nearest_pixel_of_the_mask():
+def test_inner_point_is_the_center_or_the_nearest_pixel_of_the_mask():
     masks = torch.zeros((4, 9, 9), dtype=torch.bool)
     masks[0, 2:5, 3:7] = True
     masks[1, 0, 8] = True

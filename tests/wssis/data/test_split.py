@@ -97,7 +97,7 @@ def test_points_do_not_change_with_the_fraction(points, jitter):
     assert points_of(large).items() < points_of(small).items()
 
 
-def test_centre_points_are_mean_index_and_a_half():
+def test_center_points_are_mean_index_and_a_half():
     parts = split(data_of(4), 0.5, 0.5, 0)
     for image in parts.points.images:
         assert [item.point for item in image.annotations] == [
@@ -105,7 +105,7 @@ def test_centre_points_are_mean_index_and_a_half():
         ]
 
 
-def test_the_centre_of_a_ring_moves_onto_the_ring():
+def test_the_center_of_a_ring_moves_onto_the_ring():
     ring = torch.zeros(SIZE, dtype=torch.bool)
     ring[10:30, 10:30] = True
     ring[13:27, 13:27] = False

@@ -70,13 +70,13 @@ def test_all_classes_many_sizes_and_a_few_empty_scenes(drawn):
     assert 2 <= sum(not scene.labels for scene in drawn) <= 20
 
 
-def test_mean_colour_says_nothing_about_the_class(drawn):
-    colours = [[] for _ in CLASSES]
+def test_mean_color_says_nothing_about_the_class(drawn):
+    colors = [[] for _ in CLASSES]
     for scene in drawn:
         for label, mask in zip(scene.labels, scene.masks, strict=True):
-            colours[label].append(scene.image[mask].mean(0))
-    spread = np.concatenate(colours).std(0)
-    means = np.stack([np.mean(c, 0) for c in colours])
+            colors[label].append(scene.image[mask].mean(0))
+    spread = np.concatenate(colors).std(0)
+    means = np.stack([np.mean(c, 0) for c in colors])
     assert (np.ptp(means, axis=0) < 0.5 * spread).all()
 
 

@@ -52,11 +52,11 @@ def test_masks_and_ignore_regions_move_with_the_picture(boxes, augment) -> None:
         assert moved.size == tuple(picture.shape[1:])
         where = picture > 127
         area = where.flatten(1).sum(1)
-        # Labels say which colour a mask must lie on: a label that does not follow its mask fails here.
-        colours = torch.tensor([LABELS.index(label) for label in moved.labels.tolist()], dtype=torch.int64)
-        large = area[colours] > 200  # not a sliver at the edge
-        assert (mask_iou(moved.masks, where[colours])[large] > 0.88).all()
-        assert not area[[c for c in (0, 1) if c not in colours.tolist()]].gt(8).any()
+        # Labels say which color a mask must lie on: a label that does not follow its mask fails here.
+        colors = torch.tensor([LABELS.index(label) for label in moved.labels.tolist()], dtype=torch.int64)
+        large = area[colors] > 200  # not a sliver at the edge
+        assert (mask_iou(moved.masks, where[colors])[large] > 0.88).all()
+        assert not area[[c for c in (0, 1) if c not in colors.tolist()]].gt(8).any()
         if area[2] > 200:
             assert mask_iou(moved.ignore[None], where[2:])[0] > 0.88
         seen.add(moved.size)
@@ -67,7 +67,7 @@ def test_masks_and_ignore_regions_move_with_the_picture(boxes, augment) -> None:
 
 @pytest.mark.parametrize("factor", [1 / 3, 0.4, 0.7, 1.4, 2.0])
 def test_masks_are_not_shifted_against_the_picture(boxes, factor) -> None:
-    """The centre of mass of mask and picture differ by less than 0.1 px (under corners: 0.5)."""
+    """The center of mass of mask and picture differ by less than 0.1 px (under corners: 0.5)."""
     shifts = []
     for offset in range(12):
         mask = boxes((72, 72), (12 + offset, 12 + offset, 40 + offset, 40 + offset))
@@ -149,7 +149,7 @@ def test_an_image_without_objects(boxes) -> None:
 
 
 def test_369_objects_keep_their_own_labels() -> None:
-    """Object i is painted in a colour that says i; its mask and its label must say the same after a crop."""
+    """Object i is painted in a color that says i; its mask and its label must say the same after a crop."""
     count, side = 369, 20
     masks = torch.zeros((count, 400, 400), dtype=torch.bool)
     image = torch.zeros((3, 400, 400), dtype=torch.uint8)
@@ -162,15 +162,15 @@ def test_369_objects_keep_their_own_labels() -> None:
     picture, moved = apply(augment, image, Instances((400, 400), labels, masks=masks))
     assert 30 < len(moved) < 80
     for mask, label in zip(moved.masks, moved.labels.tolist(), strict=True):
-        colour = picture[:, mask].unique(dim=1)
-        assert colour.shape[1] == 1
-        number = int(colour[0, 0]) // 10 + int(colour[1, 0]) // 10 * side
+        color = picture[:, mask].unique(dim=1)
+        assert color.shape[1] == 1
+        number = int(color[0, 0]) // 10 + int(color[1, 0]) // 10 * side
         assert label == number % 7
     whole = apply(replace(PLAIN, flips="all"), image, Instances((400, 400), labels, masks=masks))[1]
     assert torch.equal(whole.labels, labels)
 
 
-def test_colours_change_and_masks_do_not(boxes) -> None:
+def test_colors_change_and_masks_do_not(boxes) -> None:
     image, instances = painted(boxes)
     image = image // 2 + 40
     augment = replace(PLAIN, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)

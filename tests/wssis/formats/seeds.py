@@ -22,7 +22,7 @@ from tests.wssis.formats.readers import (
 )
 from wssis.formats.find_images import SUFFIXES
 from wssis.formats.readers import READERS
-from wssis.formats.records import LabelledImage, Options
+from wssis.formats.records import LabeledImage, Options
 
 LABELS = np.array([[0, 1, 1, 300], [7, 0, 0, 300], [7, 7, 0, 0]], np.uint16)
 BITMASK = np.array([[[1, 4, 0, 1], [0, 0, 0, 0]], [[3, 2, 1, 0], [8, 0, 0, 2]]], np.uint8)
@@ -49,7 +49,7 @@ class Seed:
         return path
 
 
-def write_images(images: Iterator[LabelledImage], folder: Path) -> None:
+def write_images(images: Iterator[LabeledImage], folder: Path) -> None:
     """A small picture for each; every second one is stored lying on its side (EXIF)."""
     for place, image in enumerate(images):
         sizes = [label.rle["size"] for label in image.labels if label.rle]
@@ -69,7 +69,7 @@ def lay_out(seed: Seed, folder: Path) -> tuple[Path, Path, Path]:
     path = seed.write(folder / "source")
     source = folder / "source" if seed.folder else path
     (folder / "images").mkdir()
-    named = [one for one in READERS[seed.kind](source, Options()) if isinstance(one, LabelledImage)]
+    named = [one for one in READERS[seed.kind](source, Options()) if isinstance(one, LabeledImage)]
     write_images(named, folder / "images")
     return path, source, folder / "images"
 

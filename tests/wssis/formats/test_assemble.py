@@ -17,7 +17,7 @@ from wssis.data.coco import load_coco, save_coco
 from wssis.errors import InputError
 from wssis.formats.assemble import gather
 from wssis.formats.class_map import as_line, one_line, read_classes
-from wssis.formats.records import Label, LabelledImage, Part, Unlabelled
+from wssis.formats.records import Label, LabeledImage, Part, Unlabeled
 
 H, W = 40, 60
 SQUARE = (10, 10, 20, 10, 20, 20, 10, 20)
@@ -48,7 +48,7 @@ def point(x, y, name="cat", record="line 2", **fields):
 
 def one(folder, *labels, file="a.png", size=None, **options):
     """The single image of one source, and the notices."""
-    found = gather([("f.json", [LabelledImage(file, labels, size, "image 7")])], folder, **options)
+    found = gather([("f.json", [LabeledImage(file, labels, size, "image 7")])], folder, **options)
     return found.data.images[0], found.notices
 
 
@@ -67,7 +67,7 @@ def test_an_image_is_found_by_what_tools_call_it(folder, name):
 
 
 def test_other_names_of_an_image_are_tried_in_turn(folder):
-    image = LabelledImage("0123abcd-a.png", (point(1, 1),), also=("nowhere.png", "a.png"))
+    image = LabeledImage("0123abcd-a.png", (point(1, 1),), also=("nowhere.png", "a.png"))
     found = gather([("f.json", [image])], folder)
     assert [record.file_name for record in found.data.images] == ["a.png"]
     assert found.data.num_objects == 1
@@ -81,13 +81,13 @@ def test_the_longest_common_end_wins_and_an_ambiguous_name_is_refused(folder):
 
 
 def test_missing_images_are_counted(folder):
-    images = [LabelledImage(name, (), record=f"image {name}") for name in ("x.png", "y.png", "a.png")]
+    images = [LabeledImage(name, (), record=f"image {name}") for name in ("x.png", "y.png", "a.png")]
     with pytest.raises(InputError, match=r"f.json, image x.png: .*'x.png'.* \(1 more"):
         gather([("f.json", images)], folder)
 
 
 def test_two_names_of_one_source_cannot_mean_one_image(folder):
-    images = [LabelledImage("one/a.png", ()), LabelledImage("two/a.png", (), record="image 2")]
+    images = [LabeledImage("one/a.png", ()), LabeledImage("two/a.png", (), record="image 2")]
     with pytest.raises(InputError, match=r"image 2: .*'one/a.png'"):
         gather([("f.json", images)], folder)
     assert len(gather([("f", images[:1]), ("g", images[1:])], folder).data.images) == 1
@@ -105,15 +105,15 @@ def test_embedded_images_are_written(tmp_path):
     Image.new("RGB", (W, H)).save(buffer, "PNG")
     png = buffer.getvalue()
     names = ("x/a.png", "y/a.png", "../../c", "d?.PNG")
-    images = [LabelledImage(name, (point(1, 2),), content=png) for name in names]
+    images = [LabeledImage(name, (point(1, 2),), content=png) for name in names]
     found = gather([("f.json", images)], None, embedded=tmp_path / "new")
     assert [image.file_name for image in found.data.images] == ["a.png", "a-2.png", "c.png", "d_.PNG"]
     assert {path.name for path in tmp_path.rglob("*.*")} == {image.file_name for image in found.data.images}
     with pytest.raises(InputError, match=r"--images"):
-        gather([("f.json", [LabelledImage("a.png", (), record="image 1")])], None)
+        gather([("f.json", [LabeledImage("a.png", (), record="image 1")])], None)
     with pytest.raises(InputError, match=r"another 'a.png'"):
         gather(
-            [("f", [LabelledImage("a.png", (), content=data) for data in (png, png + b"x")])],
+            [("f", [LabeledImage("a.png", (), content=data) for data in (png, png + b"x")])],
             None,
             embedded=tmp_path / "new",
         )
@@ -188,8 +188,8 @@ def test_images_without_a_label_are_told(folder):
 
 
 def test_what_nobody_has_looked_at_is_counted_and_named(folder):
-    left_out = [Unlabelled("tasks, left out", f"task {number}") for number in range(5)]
-    found = gather([("f.json", [*left_out, LabelledImage("a.png", (point(1, 2),))])], folder)
+    left_out = [Unlabeled("tasks, left out", f"task {number}") for number in range(5)]
+    found = gather([("f.json", [*left_out, LabeledImage("a.png", (point(1, 2),))])], folder)
     assert [image.file_name for image in found.data.images] == ["a.png"]
     assert found.notices.lines() == ["tasks, left out: 5 (task 0; task 1; task 2; …)"]
     with pytest.raises(InputError, match=r"found none\. tasks, left out: 5 \(task 0;"):
@@ -247,7 +247,7 @@ def test_regions_are_no_objects_and_a_box_will_do(folder):
 
 
 def test_an_ignore_region_makes_no_class(folder):
-    image = LabelledImage("a.png", (polygon(name="", ignore=True), point(30, 30)))
+    image = LabeledImage("a.png", (polygon(name="", ignore=True), point(30, 30)))
     found = gather([("f.json", [image])], folder)
     assert found.data.class_names == ("cat",)
     assert [item.ignored for item in found.data.images[0].annotations] == [True, False]
@@ -255,9 +255,9 @@ def test_an_ignore_region_makes_no_class(folder):
 
 def test_a_point_on_a_mask_of_its_class_is_that_masks(folder):
     big = polygon(ring=(0, 0, 40, 0, 40, 40, 0, 40))
-    drawn = [LabelledImage("a.png", (big, polygon()))]
+    drawn = [LabeledImage("a.png", (big, polygon()))]
     clicks = [point(15, 15), point(16, 16), point(17, 17), point(15, 15, "dog"), point(50, 5)]
-    found = gather([("m.json", drawn), ("p.csv", [LabelledImage("images/a.png", tuple(clicks))])], folder)
+    found = gather([("m.json", drawn), ("p.csv", [LabeledImage("images/a.png", tuple(clicks))])], folder)
     (image,) = found.data.images
     assert [(item.rle is not None, item.point) for item in image.annotations] == [
         (True, (16, 16)),
@@ -270,8 +270,8 @@ def test_a_point_on_a_mask_of_its_class_is_that_masks(folder):
 
 
 def test_a_later_source_adds_or_replaces(folder):
-    first = [LabelledImage("a.png", (point(1, 1), point(2, 2))), LabelledImage("b", (point(3, 3),))]
-    second = [LabelledImage("a.png", (polygon(),))]
+    first = [LabeledImage("a.png", (point(1, 1), point(2, 2))), LabeledImage("b", (point(3, 3),))]
+    second = [LabeledImage("a.png", (polygon(),))]
     for replace, count in ((False, 3), (True, 1)):
         data = gather([("f", first), ("g", second)], folder, replace=replace).data
         assert [len(image.annotations) for image in data.images] == [count, 1]
@@ -282,19 +282,19 @@ def test_a_later_source_adds_or_replaces(folder):
 
 def test_classes_are_sorted_or_those_of_a_file(folder, tmp_path):
     labels = (point(1, 1, "dog"), point(2, 2, "cat"), point(3, 3, ""))
-    data = gather([("f", [LabelledImage("a.png", labels)])], folder, name="thing").data
+    data = gather([("f", [LabeledImage("a.png", labels)])], folder, name="thing").data
     assert [(item.id, item.name) for item in data.categories] == [(1, "cat"), (2, "dog"), (3, "thing")]
     assert [item.label for item in data.images[0].annotations] == [1, 0, 2]
     path = tmp_path / "classes.txt"
     path.write_text("\ufeffthing\n\ndog = animal\ncat=animal\nunused\n")
     data = gather(
-        [("f", [LabelledImage("a.png", labels)])], folder, name="thing", classes=read_classes(path)
+        [("f", [LabeledImage("a.png", labels)])], folder, name="thing", classes=read_classes(path)
     ).data
     assert data.class_names == ("thing", "animal", "unused")
     assert [item.label for item in data.images[0].annotations] == [1, 1, 0]
     path.write_text("cat\n")
     with pytest.raises(InputError, match=r"f, line 2: .* found dog, thing"):
-        gather([("f", [LabelledImage("a.png", labels)])], folder, name="thing", classes=read_classes(path))
+        gather([("f", [LabeledImage("a.png", labels)])], folder, name="thing", classes=read_classes(path))
 
 
 @given(names=st.lists(st.text("a= \\", min_size=1).filter(str.strip), unique_by=one_line, min_size=1))
@@ -310,7 +310,7 @@ def test_every_name_comes_back_from_its_line(names):
 
 def test_white_space_makes_no_class(folder, tmp_path):
     labels = (point(1, 1, " big\n cat "), point(2, 2, "big cat"), point(3, 3, " \u2028"))
-    data = gather([("f", [LabelledImage("a.png", labels)])], folder, name="thing").data
+    data = gather([("f", [LabeledImage("a.png", labels)])], folder, name="thing").data
     assert data.class_names == ("big cat", "thing")  # as lines of a file of classes, too
     save_coco(data, tmp_path / "instances.json")
     assert load_coco(tmp_path / "instances.json").images == data.images
@@ -333,7 +333,7 @@ def test_processes_change_nothing_and_load_coco_reads_it(folder, tmp_path, monke
         for number in range(60):
             picture(folder / f"{number}.png") if not (folder / f"{number}.png").exists() else None
             ring = rng.uniform(0, 40, 16).tolist()
-            yield LabelledImage(
+            yield LabeledImage(
                 f"{number}.png", (polygon(ring=ring), point(*rng.uniform(0, 40, 2), "dog")) * 50
             )
 
@@ -344,7 +344,7 @@ def test_processes_change_nothing_and_load_coco_reads_it(folder, tmp_path, monke
     save_coco(several.data, tmp_path / "out.json")
     loaded = load_coco(tmp_path / "out.json")
     assert loaded.images == several.data.images
-    wrong = [*images(), LabelledImage("0.png", (point(99, 0, record="the last"),))]
+    wrong = [*images(), LabeledImage("0.png", (point(99, 0, record="the last"),))]
     with pytest.raises(InputError, match="f, the last"):
         gather([("f", wrong)], folder, workers=2)
 

@@ -28,7 +28,7 @@ def packed(words: NDArray[np.uint8], sizes: tuple[int, ...] = (3, 4, 8, 16), lit
 
 
 def brush(mask: NDArray[np.bool_], sizes: tuple[int, ...] = (3, 4, 8, 16), literal: int = 1) -> list[int]:
-    """As `packed`, of the RGBA picture whose alpha is 255 where `mask` is set, its colours 0."""
+    """As `packed`, of the RGBA picture whose alpha is 255 where `mask` is set, its colors 0."""
     words = np.zeros((*mask.shape, 4), dtype=np.uint8)
     words[..., 3] = mask * 255
     return packed(words.ravel(), sizes, literal)

@@ -43,9 +43,9 @@ def fuzz(name: str, folder: Path, examples: int) -> set[bytes]:
     tried: set[bytes] = set()
 
     def gathered(options: Options, source: Path, embedded: bool) -> None:
-        labelled = READERS[good.kind](source, options)
+        labeled = READERS[good.kind](source, options)
         out = folder / f"images-{next(numbers)}"
-        data = gather([(str(source), labelled)], None if embedded else images, embedded=out).data
+        data = gather([(str(source), labeled)], None if embedded else images, embedded=out).data
         save_coco(data, folder / "instances.json")
         again = load_coco(folder / "instances.json")
         assert (again.images, again.categories) == (data.images, data.categories)

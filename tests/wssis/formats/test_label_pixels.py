@@ -41,7 +41,7 @@ def test_labels_may_be_32_bits_whole_floats_or_a_palette(tmp_path):
     Image.fromarray(labels.astype(np.int32)).save(tmp_path / "int.tif")
     Image.fromarray(labels.astype(np.float32)).save(tmp_path / "float.tif")
     palette = Image.fromarray((labels % 256).astype(np.uint8)).convert("P")
-    palette.putpalette([255, 255, 255] * 256)  # all one colour: the indices count
+    palette.putpalette([255, 255, 255] * 256)  # all one color: the indices count
     palette.putdata([0, 112, 2, 113])
     palette.save(tmp_path / "palette.png")
     assert np.array_equal(read_labels(tmp_path / "int.tif"), labels)
@@ -65,12 +65,12 @@ def test_foreground_is_what_is_neither_black_nor_transparent(tmp_path):
     rgba = np.zeros((1, 4, 4), np.uint8)
     rgba[0, :, :] = [[0, 0, 0, 255], [255, 255, 255, 255], [255, 255, 255, 0], [0, 0, 9, 255]]
     assert read_foreground(saved(tmp_path / "rgba.png", rgba)).tolist() == [[False, True, False, True]]
-    assert read_foreground(saved(tmp_path / "grey.png", [[0, 1, 255]])).tolist() == [[False, True, True]]
+    assert read_foreground(saved(tmp_path / "gray.png", [[0, 1, 255]])).tolist() == [[False, True, True]]
     one_bit = Image.fromarray(np.array([[0, 255]], np.uint8)).convert("1")
     one_bit.save(tmp_path / "1.png")
     assert read_foreground(tmp_path / "1.png").tolist() == [[False, True]]
     palette = Image.fromarray(np.array([[0, 1]], np.uint8)).convert("P")
-    palette.putpalette([255, 255, 255, 0, 0, 0])  # the colours count: index 0 is white
+    palette.putpalette([255, 255, 255, 0, 0, 0])  # the colors count: index 0 is white
     palette.putdata([0, 1])
     palette.save(tmp_path / "palette.png")
     assert read_foreground(tmp_path / "palette.png").tolist() == [[True, False]]
@@ -84,7 +84,7 @@ def test_foreground_is_what_is_neither_black_nor_transparent(tmp_path):
         ("jpeg.png", "damaged"),
         ("pages.tif", "expected one page, found 2"),
         ("turned.png", "orientation 6"),
-        ("colours.png", "3 channels"),
+        ("colors.png", "3 channels"),
         ("fractions.tif", "0.5"),
         ("nan.tif", "nan"),
         ("negative.tif", "-1"),
@@ -103,7 +103,7 @@ def test_what_is_no_label_image_is_an_input_error_that_names_the_file(name, mess
         exif = Image.Exif()
         exif[274] = 6
         zeros.save(path, exif=exif)
-    elif name == "colours.png":
+    elif name == "colors.png":
         zeros.convert("RGB").save(path)
     elif name == "fractions.tif":
         Image.fromarray(np.full((2, 2), 0.5, np.float32)).save(path)

@@ -38,7 +38,7 @@ def mask(x: int, y: int) -> np.ndarray:
     return found
 
 
-def labelled() -> np.ndarray:
+def labeled() -> np.ndarray:
     """Objects by their numbers, from 1."""
     found = np.zeros((HEIGHT, WIDTH), dtype=np.uint16)
     for number, (x, y) in enumerate(CORNERS, 1):
@@ -140,7 +140,7 @@ def labelstudio(folder: Path) -> Path:
 
 
 def napari(folder: Path) -> Path:
-    # A pixel's centre is whole there.
+    # A pixel's center is whole there.
     lines = ["index,shape-type,vertex-index,axis-0,axis-1"]
     for number, (x, y) in enumerate(CORNERS):
         lines += [f"{number},polygon,{n},{b},{a}" for n, (a, b) in enumerate(outline(x, y, -0.5))]
@@ -160,7 +160,7 @@ def qupath(folder: Path) -> Path:
 
 
 def labelimage(folder: Path) -> Path:
-    save(folder / "a_masks.png", labelled())
+    save(folder / "a_masks.png", labeled())
     return folder
 
 
@@ -172,7 +172,7 @@ def dsb2018(folder: Path) -> Path:
 
 
 def bitmask(folder: Path) -> Path:
-    numbers = labelled()
+    numbers = labeled()
     car = np.where(numbers > 0, 3, 0)
     save(folder / "a.png", np.stack([car, 0 * car, numbers >> 8, numbers & 255], 2).astype(np.uint8))
     return folder

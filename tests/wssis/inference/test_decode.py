@@ -202,8 +202,8 @@ def test_decode_finds_what_the_maps_hold(make_scene):
     probs = torch.sigmoid(torch.tensor([5.0, 4.0, 3.0]))
     torch.testing.assert_close(out.scores, probs * probs)
     assert out.size == (60, 64)
-    centre = [(48, 20), (32, 48), (12, 12)]
-    assert all(mask[y, x] for mask, (y, x) in zip(out.masks, centre, strict=True))
+    center = [(48, 20), (32, 48), (12, 12)]
+    assert all(mask[y, x] for mask, (y, x) in zip(out.masks, center, strict=True))
     assert [round(mask.sum().item() / 16) for mask in out.masks] == pytest.approx([36, 48, 16], abs=2)
 
 

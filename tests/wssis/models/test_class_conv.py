@@ -36,7 +36,7 @@ def test_it_is_a_convolution_over_all_channels(labels: list[int], kind: type[nn.
     torch.testing.assert_close(conv.weight.grad, whole.weight.grad)
 
 
-def test_colours_keep_their_weights_and_the_network_its_names() -> None:
+def test_colors_keep_their_weights_and_the_network_its_names() -> None:
     torch.manual_seed(0)
     net = Backbone("resnet18", (4, 8), pretrained=False, frozen_stages=1).net
     before, names = net.conv1.weight.detach().clone(), set(net.state_dict())

@@ -98,7 +98,7 @@ def test_aspp_looks_far_and_keeps_its_size() -> None:
     assert [branch[0].dilation for branch in block.branches] == [(1, 1), (2, 2), (4, 4)]
 
 
-def test_normalise_is_the_encoders() -> None:
+def test_normalize_is_the_encoders() -> None:
     refiner = Refiner(SMALL, 1)
     white = refiner.normalize(torch.full((3, 4, 5), 255, dtype=torch.uint8))
     expected = (255 - refiner.encoder.mean) / refiner.encoder.std

@@ -63,7 +63,7 @@ def test_an_untrained_cell_is_a_disc_round_its_middle() -> None:
     assert 20 < mask.sum() < 120
 
 
-def test_preprocess_pads_with_the_mean_colour() -> None:
+def test_preprocess_pads_with_the_mean_color() -> None:
     model = SOLOv2(SMALL, num_classes=1)
     image = torch.full((3, 33, 20), 255, dtype=torch.uint8)
     batch = model.preprocess([image])

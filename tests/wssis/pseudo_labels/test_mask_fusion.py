@@ -14,8 +14,8 @@ from wssis.pseudo_labels.rules import PseudoRules
 def discs_at(count: int, size: tuple[int, int], radius: float) -> torch.Tensor:
     """Soft discs (N, h, w) at random places, some of them cut by the border."""
     y, x = torch.arange(size[0])[:, None], torch.arange(size[1])[None, :]
-    centres = torch.rand(count, 2) * torch.tensor([size[1], size[0]])
-    distance = ((x - centres[:, :1, None]) ** 2 + (y - centres[:, 1:, None]) ** 2).sqrt()
+    centers = torch.rand(count, 2) * torch.tensor([size[1], size[0]])
+    distance = ((x - centers[:, :1, None]) ** 2 + (y - centers[:, 1:, None]) ** 2).sqrt()
     return torch.sigmoid(radius - distance)
 
 

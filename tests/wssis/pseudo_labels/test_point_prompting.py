@@ -73,11 +73,11 @@ def test_the_default_answers_points_that_the_paper_drops(parity):
     assert (out.probs > 0.5).flatten(1).any(1).tolist() == [True] * 9 + [False]
 
 
-# Against a loop over points, levels and neighbours
+# Against a loop over points, levels and neighbors
 
 
 def loop_prompt(
-    raw: RawMaps, points: Tensor, labels: Tensor, own_point: bool, neighbours: int
+    raw: RawMaps, points: Tensor, labels: Tensor, own_point: bool, neighbors: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Level scores (N, L), chosen cell (N,) and mask (N, Hm, Wm), one mask at a time."""
     height, width = raw.image_size
@@ -87,8 +87,8 @@ def loop_prompt(
         for (rows, columns), offset in zip(raw.grids, raw.level_offsets(), strict=False):
             row, column = int(y * rows / height), int(x * columns / width)
             found = {}
-            for dy in range(-neighbours, neighbours + 1):
-                for dx in range(-neighbours, neighbours + 1):
+            for dy in range(-neighbors, neighbors + 1):
+                for dx in range(-neighbors, neighbors + 1):
                     r, c = row + dy, column + dx
                     if not (0 <= r < rows and 0 <= c < columns):
                         continue
@@ -117,17 +117,17 @@ def loop_prompt(
 
 
 @pytest.mark.parametrize("own_point", [False, True])
-@pytest.mark.parametrize("neighbours", [0, 1])
+@pytest.mark.parametrize("neighbors", [0, 1])
 @pytest.mark.parametrize(("strip", "most"), [(1, 7), (1 << 10, 1 << 12)])
-def test_prompt_is_the_loop_over_points_and_levels(make_raw, monkeypatch, own_point, neighbours, strip, most):
+def test_prompt_is_the_loop_over_points_and_levels(make_raw, monkeypatch, own_point, neighbors, strip, most):
     monkeypatch.setattr(decode_module, "_STRIP", strip)
     monkeypatch.setattr(decode_module, "_CELLS", most)
     raw = make_raw(seed=3)
     points, labels = random_points(30)
     points[:4] = torch.tensor([[0.0, 0.0], [95.99, 63.99], [0.0, 63.99], [48.0, 32.0]])
     points[5] = points[4]
-    scores, cells, masks = loop_prompt(raw, points, labels, own_point, neighbours)
-    ask = partial(prompt, raw, 0, points, labels, own_point=own_point, neighbours=neighbours)
+    scores, cells, masks = loop_prompt(raw, points, labels, own_point, neighbors)
+    ask = partial(prompt, raw, 0, points, labels, own_point=own_point, neighbors=neighbors)
     out = ask(every_level=True)
     torch.testing.assert_close(out.level_scores, scores)
     torch.testing.assert_close(out.score, scores.amax(1))
@@ -229,11 +229,11 @@ def test_nested_objects_answer_their_own_points(make_scene):
     assert torch.equal(masks[1], blobs()[0])
 
 
-def test_a_point_off_its_objects_centre_cell(make_scene):
-    """Only the cells at its centre know an object: a point elsewhere on it finds it by the neighbours."""
+def test_a_point_off_its_objects_center_cell(make_scene):
+    """Only the cells at its center know an object: a point elsewhere on it finds it by the neighbors."""
     raw = make_scene(blobs()[:1], labels=[2], cells=[3 * 8 + 3])  # 48..64 px
     point, label = torch.tensor([[70.0, 70.0]]), torch.tensor([2])
-    alone, around = (prompt(raw, 0, point, label, neighbours=n) for n in (0, 1))
+    alone, around = (prompt(raw, 0, point, label, neighbors=n) for n in (0, 1))
     assert alone.level.tolist() == [-1]
     assert around.cell.tolist() == [3 * 8 + 3]
     assert torch.equal(around.probs[0] > 0.5, blobs()[0])
@@ -261,11 +261,11 @@ def test_a_point_without_any_mask(make_scene):
     assert (out.probs[1] > 0.5).any()
 
 
-@pytest.mark.parametrize("neighbours", [0, 1])
-def test_no_point(make_raw, neighbours):
+@pytest.mark.parametrize("neighbors", [0, 1])
+def test_no_point(make_raw, neighbors):
     raw = make_raw()
     points, labels = torch.zeros((0, 2)), torch.zeros(0, dtype=torch.int64)
-    out = prompt(raw, 0, points, labels, neighbours=neighbours)
+    out = prompt(raw, 0, points, labels, neighbors=neighbors)
     assert out.probs.shape == (0, 16, 24)
     assert out.level_scores.shape == (0, 3)
     assert [len(x) for x in (out.level, out.cell, out.score)] == [0, 0, 0]
@@ -279,7 +279,7 @@ def test_the_first_level_wins_a_tie(make_raw):
     raw.category[:] = 0
     out = prompt(raw, 0, *random_points(20))
     assert out.level.tolist() == [0] * 20
-    around = prompt(raw, 0, *random_points(20), neighbours=1)
+    around = prompt(raw, 0, *random_points(20), neighbors=1)
     assert torch.equal(around.cell, out.cell)
 
 

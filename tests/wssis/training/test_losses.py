@@ -72,7 +72,7 @@ def test_focal_formula(parity):
 
 
 @pytest.mark.parametrize("tag", ["separate", "overlap", "shared"])
-def test_loss_is_normalised_as_the_papers(parity, tag):
+def test_loss_is_normalized_as_the_papers(parity, tag):
     loss = solov2_loss(parity.raw("loss"), parity.targets(tag, shared="all"))
     torch.testing.assert_close(loss["mask"], parity[f"loss/{tag}/mask_loss"], rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(loss["category"], parity[f"loss/{tag}/class_loss"], rtol=1e-5, atol=1e-6)

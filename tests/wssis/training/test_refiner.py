@@ -70,7 +70,7 @@ def test_any_rough_mask_can_be_trained_on(paint, change) -> None:
 
 @pytest.mark.parametrize("change", [as_is, empty, one_pixel, everything])
 def test_crops_belong_together(paint, refiner, change) -> None:
-    """Image, target and point move as one: the picture has the object's colour where the target is 1."""
+    """Image, target and point move as one: the picture has the object's color where the target is 1."""
     truth = paint({"objects": OBJECTS})
     samples = RefinerCrops(truth, [rough_of(truth, change)], refiner, crops=3, seed=0)
     orientations = set()
@@ -193,16 +193,16 @@ def test_dice_share_weighs_the_terms_and_a_half_leaves_them(paint, refiner) -> N
     assert bce == {"bce": 2 * plain["bce"], "dice": 0}
 
 
-def test_augment_0_changes_neither_colour_nor_scale(paint, refiner) -> None:
+def test_augment_0_changes_neither_color_nor_scale(paint, refiner) -> None:
     """What is left, flips and quarter turns, changes no sum over a crop."""
     truth = paint({"objects": OBJECTS[:1]})
 
     def spread(augment: float) -> tuple[float, float]:
         samples = RefinerCrops(truth, [rough_of(truth, as_is)], refiner, 1, seed=0, augment=augment)
         crops = [samples[(position, 0)] for position in range(8)]
-        colours = torch.stack([images.mean() for images, *_ in crops])
+        colors = torch.stack([images.mean() for images, *_ in crops])
         areas = torch.stack([target.sum() for *_, target, _ in crops])
-        return float(colours.std() / colours.mean().abs()), float(areas.std() / areas.mean())
+        return float(colors.std() / colors.mean().abs()), float(areas.std() / areas.mean())
 
     assert max(spread(0.0)) < 1e-4
     assert 0.01 < spread(1.0)[1] < spread(2.0)[1]

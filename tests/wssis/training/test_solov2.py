@@ -204,7 +204,7 @@ def test_an_image_that_is_ignored_whole_teaches_nothing() -> None:
 
 
 def test_the_student_does_not_see_what_is_ignored(paint) -> None:
-    """An unlabelled object beside a labelled one: as background it is unlearnt, as an ignore region not."""
+    """An unlabeled object beside a labeled one: as background it is unlearnt, as an ignore region not."""
     strong = paint(ONE_OBJECT)
     hidden = {"objects": [(1, (4, 4, 30, 30))], "ignore": [(34, 34, 62, 62)]}
     weak = paint(hidden, first_id=2)

@@ -1,4 +1,4 @@
-"""wssis.training.target_assignment, wssis.training.target_assignment, wssis.ops.masks: centres, boxes, small
+"""wssis.training.target_assignment, wssis.training.target_assignment, wssis.ops.masks: centers, boxes, small
 masks, and which cell learns what."""
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def random_image(count: int, seed: int, size: tuple[int, int] = SIZE) -> Instanc
     return Instances(size=size, labels=torch.randint(0, 3, (count,), generator=generator), masks=masks)
 
 
-# Centres, boxes, small masks
+# Centers, boxes, small masks
 
 
 def test_center_of_mass_is_the_mean_index_of_the_foreground(parity):
@@ -61,27 +61,27 @@ def test_center_of_mass_is_the_mean_index_of_the_foreground(parity):
 
 
 @pytest.mark.parametrize("size", [(7, 5), (8, 8), (300, 17), (3, 2100), (2100, 8), (64, 61)])
-def test_centres_and_boxes_against_coordinates(size):
+def test_centers_and_boxes_against_coordinates(size):
     generator = torch.Generator().manual_seed(1)
     masks = (
         torch.rand((6, *size), generator=generator)
         < torch.tensor([0.001, 0.1, 0.9, 1.0, 0.5, 0.02])[:, None, None]
     )
     masks = torch.cat([masks, torch.zeros((1, *size), dtype=torch.bool)])
-    centres, boxes = center_of_mass(masks), mask_boxes(masks)
+    centers, boxes = center_of_mass(masks), mask_boxes(masks)
     assert torch.equal(mask_areas(masks), masks.flatten(1).sum(1))
-    for mask, centre, box in zip(masks, centres, boxes, strict=True):
+    for mask, center, box in zip(masks, centers, boxes, strict=True):
         rows, columns = mask.nonzero(as_tuple=True)
         if not len(rows):
-            assert centre.tolist() == [0, 0]
+            assert center.tolist() == [0, 0]
             assert box.tolist() == [0, 0, 0, 0]
             continue
         expected = [columns.double().mean().item(), rows.double().mean().item()]
-        assert centre.tolist() == pytest.approx(expected, rel=1e-6, abs=1e-6)
+        assert center.tolist() == pytest.approx(expected, rel=1e-6, abs=1e-6)
         assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
 
 
-def test_centres_of_views_and_of_no_mask():
+def test_centers_of_views_and_of_no_mask():
     whole = torch.rand((5, 40, 48)) < 0.3
     expected = center_of_mass(whole.clone())
     assert torch.equal(center_of_mass(whole[1:]), expected[1:])
@@ -214,14 +214,14 @@ def test_a_shared_cell_belongs_to_one_object():
     assert torch.equal(*ours)
 
 
-def test_the_nearest_centre_wins_a_cell():
-    # The middle of cell (5, 5) at level 0 is (44, 44); the centres are (41, 41) and (44, 44).
+def test_the_nearest_center_wins_a_cell():
+    # The middle of cell (5, 5) at level 0 is (44, 44); the centers are (41, 41) and (44, 44).
     targets = run(boxes_image((37, 37, 45, 45), (40, 40, 48, 48), labels=[1, 2]))
     assert targets.instance[targets.cell == 5 * 16 + 5].tolist() == [1]
     assert targets.category[0, 5 * 16 + 5] == 2
 
 
-def test_nested_objects_with_one_centre_go_to_the_smaller():
+def test_nested_objects_with_one_center_go_to_the_smaller():
     for order in ([0, 1], [1, 0]):
         image = boxes_image((36, 36, 52, 52), (40, 40, 48, 48), labels=[1, 2])[torch.tensor(order)]
         targets = run(image)
@@ -263,8 +263,8 @@ def test_an_object_that_vanishes_at_mask_size_keeps_a_pixel():
     assert soft[0].max() == 1 / 16
 
 
-def test_the_cell_that_holds_an_objects_centre_is_positive():
-    """The centre as a point, in pixels: what a person would click, and what prompting will look up."""
+def test_the_cell_that_holds_an_objects_center_is_positive():
+    """The center as a point, in pixels: what a person would click, and what prompting will look up."""
     image = random_image(40, seed=3)
     targets = run(image)
     raw = RawMaps(targets.category[..., None], targets.category, torch.zeros(1, 1, *SMALL), GRIDS, SIZE)

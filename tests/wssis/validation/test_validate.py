@@ -263,7 +263,7 @@ def test_image_files(raw: dict[str, Any], tmp_path: Path) -> None:
     rgb = Image.fromarray(rng.integers(0, 255, (*SIZE, 3), dtype=np.uint8))
     exif = Image.Exif()
     exif[0x0112] = 6
-    rgb.convert("L").save(tmp_path / "grey.png")
+    rgb.convert("L").save(tmp_path / "gray.png")
     Image.fromarray(rng.integers(0, 4000, SIZE, dtype=np.uint16)).save(tmp_path / "deep.png")
     rgb.convert("P").save(tmp_path / "palette.png")
     rgb.convert("CMYK").save(tmp_path / "cmyk.jpg")
@@ -273,7 +273,7 @@ def test_image_files(raw: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "half.png").write_bytes((tmp_path / "a.png").read_bytes()[:3000])
     (tmp_path / "again.png").write_bytes((tmp_path / "a.png").read_bytes())
-    names = ["grey.png", "deep.png", "palette.png", "cmyk.jpg", "alpha.png", "turned.jpg", "two.tif"]
+    names = ["gray.png", "deep.png", "palette.png", "cmyk.jpg", "alpha.png", "turned.jpg", "two.tif"]
     for number, name in enumerate([*names, "text.png", "half.png", "again.png", "A.png"], 5):
         height, width = SIZE[::-1] if name == "turned.jpg" else SIZE
         raw["images"].append({"id": number, "file_name": name, "height": height, "width": width})

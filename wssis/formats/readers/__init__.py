@@ -1,7 +1,7 @@
 """Files that annotation tools export: one reader per format.
 
-A reader takes a file or folder and `Options`. It yields a `LabelledImage` for each image in the source and an
-`Unlabelled` for each image that no annotator has reviewed. Whatever the file holds, a reader raises only
+A reader takes a file or folder and `Options`. It yields a `LabeledImage` for each image in the source and an
+`Unlabeled` for each image that no annotator has reviewed. Whatever the file holds, a reader raises only
 `InputError`, which names file and record. To add a format, add a module and a line to `READERS`.
 """
 
@@ -24,9 +24,9 @@ from wssis.formats.readers import (
     napari,
     qupath,
 )
-from wssis.formats.records import LabelledImage, Options, Unlabelled
+from wssis.formats.records import LabeledImage, Options, Unlabeled
 
-Reader = Callable[[Path, Options], Iterator[LabelledImage | Unlabelled]]
+Reader = Callable[[Path, Options], Iterator[LabeledImage | Unlabeled]]
 
 READERS: dict[str, Reader] = {
     "bdd100k": bdd100k.read,

@@ -48,7 +48,7 @@ from wssis.data.rle import Rle
 from wssis.errors import InputError, shown
 from wssis.formats.json_fields import Record, files, load_json
 from wssis.formats.label_pixels import objects, read_pixels
-from wssis.formats.records import Label, LabelledImage, Options, Part
+from wssis.formats.records import Label, LabeledImage, Options, Part
 
 CLASSES = ("pedestrian", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 SAME = {"person": "pedestrian", "bike": "bicycle", "motor": "motorcycle", "van": "car", "caravan": "car"}
@@ -59,7 +59,7 @@ _OTHER_TASKS = (9, 10)
 _LAST_FLAG = 15
 
 
-def read(source: Path, options: Options) -> Iterator[LabelledImage]:
+def read(source: Path, options: Options) -> Iterator[LabeledImage]:
     """The image of every bitmask, or of every frame; see the module."""
     suffix = source.suffix.lower()
     try:
@@ -77,7 +77,7 @@ def read(source: Path, options: Options) -> Iterator[LabelledImage]:
             yield from _frames(path, where)
 
 
-def _bitmask(path: Path, file: str, where: str) -> LabelledImage:
+def _bitmask(path: Path, file: str, where: str) -> LabeledImage:
     pixels = read_pixels(path)
     if pixels.ndim != 3 or pixels.shape[2] != 4 or pixels.dtype != np.uint8:
         raise InputError(
@@ -109,13 +109,13 @@ def _bitmask(path: Path, file: str, where: str) -> LabelledImage:
         name = CLASSES[red - 1] if red <= len(CLASSES) else ""
         labels[instance] = Label(name, record, rle=rle, crowd=bool(green & 2), ignore=bool(green & 1))
     kept = tuple(labels[instance] for instance in sorted(labels) if labels[instance].name)
-    return LabelledImage(file, kept, size=(pixels.shape[0], pixels.shape[1]), where=where)
+    return LabeledImage(file, kept, size=(pixels.shape[0], pixels.shape[1]), where=where)
 
 
 Point = tuple[float, float]
 
 
-def _frames(path: Path, where: str) -> Iterator[LabelledImage]:
+def _frames(path: Path, where: str) -> Iterator[LabeledImage]:
     """The image of every frame of a file; `where` is the images' own."""
     document = load_json(path)
     frames = Record(document, str(path)).array("frames") if isinstance(document, dict) else document
@@ -127,7 +127,7 @@ def _frames(path: Path, where: str) -> Iterator[LabelledImage]:
         labels = tuple(
             label for child in frame.children("labels", "label", []) if (label := _label(child)) is not None
         )
-        yield LabelledImage(
+        yield LabeledImage(
             file=f"{video}/{name}" if video else name,
             labels=labels,
             size=frame.child("size", {}).size("height", "width"),

@@ -30,15 +30,15 @@ from wssis.data.records import Click
 from wssis.data.rle import Rle
 from wssis.errors import InputError, shown
 from wssis.formats.json_fields import Record, load_json
-from wssis.formats.records import Label, LabelledImage, Options, Part
+from wssis.formats.records import Label, LabeledImage, Options, Part
 
 
-def read_keypoints(source: Path, options: Options) -> Iterator[LabelledImage]:
+def read_keypoints(source: Path, options: Options) -> Iterator[LabeledImage]:
     """Images of a COCO keypoint file; see `wssis.formats.readers`."""
     return read_with(source, keypoint)
 
 
-def read_pointsup(source: Path, options: Options) -> Iterator[LabelledImage]:
+def read_pointsup(source: Path, options: Options) -> Iterator[LabeledImage]:
     """Images of a PointSup file; see `wssis.formats.readers`."""
     return read_with(source, point_sup)
 
@@ -90,12 +90,12 @@ Clicked = tuple[Point | None, tuple[Click, ...]]
 PointOf = Callable[[Record], Clicked]
 
 
-def read(source: Path, options: Options) -> Iterator[LabelledImage]:
+def read(source: Path, options: Options) -> Iterator[LabeledImage]:
     """Images of a COCO file; see `wssis.formats.readers`."""
     return read_with(source, own_point)
 
 
-def read_with(source: Path, point_of: PointOf) -> Iterator[LabelledImage]:
+def read_with(source: Path, point_of: PointOf) -> Iterator[LabeledImage]:
     """As `read`; `point_of` finds the point and further clicks of an annotation."""
     document = Record.of(load_json(source), source, what="COCO JSON with images, annotations, categories")
     names = _names(document)
@@ -107,7 +107,7 @@ def read_with(source: Path, point_of: PointOf) -> Iterator[LabelledImage]:
         labels = tuple(
             [_label(_record(place, raw, where), names, point_of) for place, raw in groups.pop(key)]
         )
-        yield LabelledImage(image.text("file_name"), labels, image.size("height", "width"), image.record)
+        yield LabeledImage(image.text("file_name"), labels, image.size("height", "width"), image.record)
 
 
 def own_point(item: Record) -> Clicked:

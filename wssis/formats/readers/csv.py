@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wssis.data.points.csv import clicked_rows, further_clicks, point_of_row
-from wssis.formats.records import Label, LabelledImage, Options
+from wssis.formats.records import Label, LabeledImage, Options
 
 
-def read(source: Path, options: Options) -> Iterator[LabelledImage]:
+def read(source: Path, options: Options) -> Iterator[LabeledImage]:
     """Images of a CSV file, each with its clicks; see `wssis.formats.readers`."""
     for file, rows in clicked_rows(source, required=("file", "x", "y")).items():
         labels = tuple(
@@ -31,4 +31,4 @@ def read(source: Path, options: Options) -> Iterator[LabelledImage]:
             )
             for clicks in rows.objects
         )
-        yield LabelledImage(file, labels, record=rows.first.record)
+        yield LabeledImage(file, labels, record=rows.first.record)

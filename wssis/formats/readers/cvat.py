@@ -29,7 +29,7 @@ from xml.parsers import expat
 from wssis.errors import InputError
 from wssis.formats.geometry import ellipse, from_row_runs, grouped, placed, turned_box
 from wssis.formats.json_fields import EXPORT_AGAIN, Record, files
-from wssis.formats.records import Label, LabelledImage, Options, Part
+from wssis.formats.records import Label, LabeledImage, Options, Part
 
 REFUSED = ("polyline", "cuboid", "skeleton")
 SHAPES = ("points", "polygon", "box", "ellipse", "mask")
@@ -37,7 +37,7 @@ _CHUNK = 1 << 20  # bytes
 Size = tuple[int, int] | None
 
 
-def read(source: Path, options: Options) -> Iterator[LabelledImage]:
+def read(source: Path, options: Options) -> Iterator[LabeledImage]:
     """Images and labels of CVAT's XML; see the module's text."""
     for path in files(source, ".xml"):
         for element in _images(path):
@@ -107,10 +107,10 @@ def _images(path: Path) -> Iterator[_Element]:
                     return
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"expected a file, found what cannot be read ({reason})", where=path) from error
+        raise InputError(f"cannot be read ({reason})", where=path) from error
 
 
-def _image(element: _Element, path: Path, options: Options) -> LabelledImage:
+def _image(element: _Element, path: Path, options: Options) -> LabeledImage:
     image = Record(element.fields, str(path), f"line {element.line}, image")
     name = image.text("name")
     image = image.named(f"image {name!r}" if len(name) < 200 else image.record)
@@ -133,7 +133,7 @@ def _image(element: _Element, path: Path, options: Options) -> LabelledImage:
         group = record.text("group_id", "0")
         found = _labels(shape.name, record, size, options)
         shapes += [(None if group == "0" else group, label) for label in found]
-    return LabelledImage(name, grouped(shapes, str(path)), size, image.record, where=str(path))
+    return LabeledImage(name, grouped(shapes, str(path)), size, image.record, where=str(path))
 
 
 def _labels(kind: str, record: Record, size: Size, options: Options) -> Iterator[Label]:

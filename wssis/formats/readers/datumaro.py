@@ -31,13 +31,13 @@ from wssis.data import rle
 from wssis.data.rle import Rle
 from wssis.formats.geometry import ellipse, grouped, turned_box
 from wssis.formats.json_fields import EXPORT_AGAIN, Record, files, load_json
-from wssis.formats.records import Label, LabelledImage, Options, Part
+from wssis.formats.records import Label, LabeledImage, Options, Part
 
 SKIPPED = ("label", "caption", "feature_vector", "hash_key")
 SHAPES = ("mask", "polygon", "bbox", "ellipse", "points")
 
 
-def read(source: Path, options: Options) -> Iterator[LabelledImage]:
+def read(source: Path, options: Options) -> Iterator[LabeledImage]:
     """Images and labels of Datumaro's JSON; see the module's text."""
     for path in files(source, ".json"):
         document = Record.of(load_json(path), path, what="Datumaro's object of 'categories' and 'items'")
@@ -51,7 +51,7 @@ def _names(document: Record) -> list[str]:
     return [label.text("name") for label in labels]
 
 
-def _image(item: Record, names: list[str], options: Options) -> LabelledImage:
+def _image(item: Record, names: list[str], options: Options) -> LabeledImage:
     name = item.label("id", item.get("id", "a text"))
     item = item.named(f"item {name!r}" if len(name) < 200 else item.record)
     media = item.child("image", None) if item.has("image") else item.child("media", {})
@@ -68,7 +68,7 @@ def _image(item: Record, names: list[str], options: Options) -> LabelledImage:
         group = annotation.whole("group", 0) or None
         shapes += [(group, label) for label in _labels(annotation, names, size, options)]
     labels = grouped(shapes, item.where)
-    return LabelledImage(path, labels, size, item.record, where=item.where, also=(name,) * (path != name))
+    return LabeledImage(path, labels, size, item.record, where=item.where, also=(name,) * (path != name))
 
 
 def _labels(

@@ -3,10 +3,10 @@
     SOURCE/<id>/images/<id>.png    the image, the only file there
     SOURCE/<id>/masks/*.png        one file an object
 
-SOURCE may also be one `<id>`. A mask (PNG or TIFF, grey, 1-bit, palette, RGB or RGBA) is as large as the
+SOURCE may also be one `<id>`. A mask (PNG or TIFF, gray, 1-bit, palette, RGB or RGBA) is as large as the
 others of its image; what is neither black nor transparent belongs to the object. Masks may overlap, and a
 mask may be empty. An empty folder `masks` says that the image shows no object; an `<id>` without that folder
-is not labelled and is left out. Classes are not said: objects get `Options.name`. The run lengths of
+is not labeled and is left out. Classes are not said: objects get `Options.name`. The run lengths of
 `stage1_solution.csv` are not read.
 """
 
@@ -18,13 +18,13 @@ from pathlib import Path
 from wssis.data import rle as rle_api
 from wssis.errors import InputError
 from wssis.formats.label_pixels import read_foreground
-from wssis.formats.records import Label, LabelledImage, Options, Unlabelled
+from wssis.formats.records import Label, LabeledImage, Options, Unlabeled
 
 _LAYOUT = "Lay the folders out as <id>/images/<id>.png and <id>/masks/*.png"
 _LEFT_BEHIND = {"thumbs.db", "desktop.ini"}
 
 
-def read(source: Path, options: Options) -> Iterator[LabelledImage | Unlabelled]:
+def read(source: Path, options: Options) -> Iterator[LabeledImage | Unlabeled]:
     """The image of every folder that has `masks`, and what has none; see the module."""
     if _is_folder(source / "masks"):
         folders = [source]
@@ -36,7 +36,7 @@ def read(source: Path, options: Options) -> Iterator[LabelledImage | Unlabelled]
         raise InputError("expected folders with masks, found none", where=source, remedy=_LAYOUT)
     for folder in folders:
         if not _is_folder(folder / "masks"):
-            yield Unlabelled("folders without masks, left out", folder.name)
+            yield Unlabeled("folders without masks, left out", folder.name)
             continue
         images = [path for path in _inside(folder / "images") if path.is_file()]
         if len(images) != 1:
@@ -46,7 +46,7 @@ def read(source: Path, options: Options) -> Iterator[LabelledImage | Unlabelled]
         yield _read(folder, images[0].relative_to(source).as_posix(), options)
 
 
-def _read(folder: Path, file: str, options: Options) -> LabelledImage:
+def _read(folder: Path, file: str, options: Options) -> LabeledImage:
     size: tuple[int, int] | None = None
     labels = []
     for path in _inside(folder / "masks"):
@@ -61,7 +61,7 @@ def _read(folder: Path, file: str, options: Options) -> LabelledImage:
         size = (mask.shape[0], mask.shape[1])
         labels.append(Label(name=options.name, record=path.name, rle=rle_api.encode(mask[None])[0]))
     first = labels[0].record if labels else ""  # its size is the one that the image has to have
-    return LabelledImage(file, tuple(labels), size, record=first, where=str(folder / "masks"))
+    return LabeledImage(file, tuple(labels), size, record=first, where=str(folder / "masks"))
 
 
 def _inside(folder: Path) -> list[Path]:
@@ -74,9 +74,7 @@ def _inside(folder: Path) -> list[Path]:
         )
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"expected a folder, found what cannot be read ({reason})", where=folder, remedy=_LAYOUT
-        ) from error
+        raise InputError(f"cannot be read ({reason})", where=folder, remedy=_LAYOUT) from error
 
 
 def _is_folder(path: Path) -> bool:

@@ -8,7 +8,7 @@ understood. Other columns are optional:
 - `Label` is the image's title, with `:slice` or `:roi` behind it. Without one, the file's stem is the
   image's name. A title is what its window shows: `C1-a.tif` of a split channel is no file's name.
 - `Area` above 0: the line is a measured region, X and Y are its centroid, and (0, 0) is the corner of the
-  first pixel. No area: the line is a point, and since ImageJ 1.52u (0, 0) is the *centre* of the first pixel,
+  first pixel. No area: the line is a point, and since ImageJ 1.52u (0, 0) is the *center* of the first pixel,
   so 0.5 is added.
 - `Counter` (multi-point tool) or `Type` (Cell Counter): the class, `counter 1` or `type 1`, if SOURCE has
   more than one; else all are `Options.name`.
@@ -27,15 +27,15 @@ from pathlib import Path
 
 from wssis.data.csv_tables import Row, read_table
 from wssis.formats.json_fields import files
-from wssis.formats.records import Label, LabelledImage, Options
+from wssis.formats.records import Label, LabeledImage, Options
 
 CLASS_COLUMNS = ("counter", "type")
 FRAME_COLUMNS = ("slice", "frame", "ch")
 _SUMMARY = ("Mean", "SD", "Min", "Max")
-_CENTRE = 0.5  # px from a pixel's corner to its centre
+_CENTRE = 0.5  # px from a pixel's corner to its center
 
 
-def read(source: Path, options: Options) -> Iterator[LabelledImage]:
+def read(source: Path, options: Options) -> Iterator[LabeledImage]:
     """Every image of every table; see the module."""
     tables = {path: read_table(path, ("x", "y"))[1] for path in files(source, ".csv")}
     classes = {_class(row) for rows in tables.values() for row in rows}
@@ -52,7 +52,7 @@ def read(source: Path, options: Options) -> Iterator[LabelledImage]:
             image = title.partition(":")[0].strip() or path.stem
             images.setdefault(image, []).append(Label(name, row.record, point=_point(row)))
         for image, labels in images.items():
-            yield LabelledImage(image, tuple(labels), where="" if path == source else str(path))
+            yield LabeledImage(image, tuple(labels), where="" if path == source else str(path))
 
 
 def _class(row: Row) -> str:

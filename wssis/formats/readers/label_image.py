@@ -2,7 +2,7 @@
 
 A file (or each file of a folder, not of those in it) is a PNG or TIFF of one channel, as large as its image:
 0 is background, every other value one object, also where its pixels are apart. 8, 16 and 32 bits, floats that
-are whole numbers, and the indices of a palette are read; pictures of colours or several pages are refused.
+are whole numbers, and the indices of a palette are read; pictures of colors or several pages are refused.
 
 The image's name is the file's without its ending and without `_cp_masks`, `_masks`, `_mask`, `_labels` or
 `_label`. Where a folder has files with such an end, only these are read: cellpose writes its masks beside
@@ -17,12 +17,12 @@ from pathlib import Path
 
 from wssis.errors import InputError
 from wssis.formats.label_pixels import SUFFIXES, objects, read_labels
-from wssis.formats.records import Label, LabelledImage, Options
+from wssis.formats.records import Label, LabeledImage, Options
 
 ENDS = ("_cp_masks", "_masks", "_mask", "_labels", "_label")
 
 
-def read(source: Path, options: Options) -> Iterator[LabelledImage]:
+def read(source: Path, options: Options) -> Iterator[LabeledImage]:
     """The image of every label image; see the module."""
     found: dict[str, Path] = {}
     for path in _files(source):
@@ -37,7 +37,7 @@ def read(source: Path, options: Options) -> Iterator[LabelledImage]:
     for name, path in found.items():
         labels = read_labels(path)
         height, width = labels.shape
-        yield LabelledImage(
+        yield LabeledImage(
             file=name,
             labels=tuple(
                 Label(name=options.name, record=f"value {value}", rle=rle)

@@ -38,7 +38,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from wssis.formats.brush_rle import decode_alpha
 from wssis.formats.geometry import ellipse, placed, turned_box
 from wssis.formats.json_fields import EXPORT_AGAIN, Record, files, load_json
-from wssis.formats.records import Label, LabelledImage, Options, Part, Unlabelled
+from wssis.formats.records import Label, LabeledImage, Options, Part, Unlabeled
 
 SHAPES = ("keypoint", "polygon", "rectangle", "ellipse", "brush")
 SKIPPED = (
@@ -49,7 +49,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", "
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
 
 
-def read(source: Path, options: Options) -> Iterator[LabelledImage | Unlabelled]:
+def read(source: Path, options: Options) -> Iterator[LabeledImage | Unlabeled]:
     """Images and labels of Label Studio's JSON; see the module's text."""
     for path in files(source, ".json"):
         document = load_json(path)
@@ -68,7 +68,7 @@ def read(source: Path, options: Options) -> Iterator[LabelledImage | Unlabelled]
                 )
             annotation = _latest(task)
             if annotation is None:
-                yield Unlabelled("tasks that nobody has submitted, left out", task.record)
+                yield Unlabeled("tasks that nobody has submitted, left out", task.record)
             else:
                 yield _image(task, annotation)
 
@@ -95,7 +95,7 @@ def _moment(annotation: Record, text: str | None) -> float:
         raise annotation.wrong("updated_at", "a date such as 2026-01-02T03:04:05Z", text) from error
 
 
-def _image(task: Record, annotation: Record) -> LabelledImage:
+def _image(task: Record, annotation: Record) -> LabeledImage:
     results = list(annotation.children("result", "result"))
     classes = {
         result.text("id"): _class(result, "labels")
@@ -123,7 +123,7 @@ def _image(task: Record, annotation: Record) -> LabelledImage:
         name = classes.get(result.text("id", ""), "") if shape == kind else _class(result, kind)
         labels.append(Label(name, result.record, **_shape(shape, result.child("value"), result, size)))
     file, *also = _names(task)
-    return LabelledImage(file, tuple(labels), size, task.record, where=task.where, also=tuple(also))
+    return LabeledImage(file, tuple(labels), size, task.record, where=task.where, also=tuple(also))
 
 
 def _class(result: Record, key: str) -> str:

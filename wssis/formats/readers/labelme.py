@@ -14,7 +14,7 @@ by `shape_type`, in pixels from the top left corner:
     points              points
     mask                first and last pixel of a box; "mask": the box as PNG in base64, background 0
 
-Shapes of one `group_id` (0 is one) and one label are parts of one object. Shapes labelled `__ignore__` are
+Shapes of one `group_id` (0 is one) and one label are parts of one object. Shapes labeled `__ignore__` are
 regions of which nothing is known. Lines and linestrips, and types that are not named here, are refused: they
 outline no object, and leaving them out would show the object as background. An image without shapes shows no
 object.
@@ -38,7 +38,7 @@ from wssis.data.images import leaves_folder
 from wssis.data.rle import Rle
 from wssis.formats.geometry import ellipse, grouped, hull, placed
 from wssis.formats.json_fields import EXPORT_AGAIN, Record, files, load_json
-from wssis.formats.records import Label, LabelledImage, Options, Part
+from wssis.formats.records import Label, LabeledImage, Options, Part
 
 IGNORE = "__ignore__"
 COUNTS = {"point": (1,), "rectangle": (2, 4), "circle": (2,), "mask": (2,)}  # of points
@@ -46,14 +46,14 @@ SHAPES = ("polygon", *COUNTS, "points")
 Size = tuple[int, int] | None
 
 
-def read(source: Path, options: Options) -> Iterator[LabelledImage]:
+def read(source: Path, options: Options) -> Iterator[LabeledImage]:
     """Images and labels of LabelMe's JSON; see the module's text."""
     for path in files(source, ".json"):
         document = Record.of(load_json(path), path, what="LabelMe's object of 'imagePath' and 'shapes'")
         yield _image(document, path.relative_to(source).parent.as_posix() if path != source else "", options)
 
 
-def _image(document: Record, folder: str, options: Options) -> LabelledImage:
+def _image(document: Record, folder: str, options: Options) -> LabeledImage:
     name = document.text("imagePath")
     file = posixpath.normpath(posixpath.join(folder, name.replace("\\", "/")))
     if not name or leaves_folder(file):
@@ -64,7 +64,7 @@ def _image(document: Record, folder: str, options: Options) -> LabelledImage:
         group = shape.label("group_id", shape.fields["group_id"]) if shape.has("group_id") else None
         shapes += [(group, label) for label in _labels(shape, size, options)]
     content = _decoded(document, "imageData") if document.has("imageData") else None
-    return LabelledImage(file, grouped(shapes, document.where), size, content=content, where=document.where)
+    return LabeledImage(file, grouped(shapes, document.where), size, content=content, where=document.where)
 
 
 def _labels(shape: Record, size: Size, options: Options) -> Iterator[Label]:

@@ -5,7 +5,7 @@
 
 Axes are those of the array: of the last two, the first is the row (y), the second the column (x). More axes
 come before them (frame, slice, …) and have to be 0 throughout: an image has one frame here. In napari, (0, 0)
-is the *centre* of the first pixel (it covers -0.5 … 0.5); here it is the pixel's corner, so 0.5 is added.
+is the *center* of the first pixel (it covers -0.5 … 0.5); here it is the pixel's corner, so 0.5 is added.
 Layers are saved in pixels of their own data: a layer that was scaled or moved in napari is not.
 
 The class is the first of the columns `label`, `class`, `name` that is there, else `Options.name`. Of shapes,
@@ -24,16 +24,16 @@ from pathlib import Path
 from wssis.data.csv_tables import Row, read_table
 from wssis.errors import InputError
 from wssis.formats.json_fields import files
-from wssis.formats.records import Label, LabelledImage, Options, Part
+from wssis.formats.records import Label, LabeledImage, Options, Part
 
 CLASS_COLUMNS = ("label", "class", "name")
-_CENTRE = 0.5  # px from a pixel's corner to its centre
+_CENTRE = 0.5  # px from a pixel's corner to its center
 _ELLIPSE_CORNERS = 64
 
 Point = tuple[float, float]
 
 
-def read(source: Path, options: Options) -> Iterator[LabelledImage]:
+def read(source: Path, options: Options) -> Iterator[LabeledImage]:
     """The image of every table; see the module."""
     for path in files(source, ".csv"):
         columns, rows = read_table(path, ("axis-0", "axis-1"))
@@ -49,7 +49,7 @@ def read(source: Path, options: Options) -> Iterator[LabelledImage]:
                 )
                 for row in rows
             ]
-        yield LabelledImage(path.stem, tuple(labels), where="" if path == source else str(path))
+        yield LabeledImage(path.stem, tuple(labels), where="" if path == source else str(path))
 
 
 def _axes(columns: Sequence[str], path: Path) -> list[str]:
@@ -107,13 +107,13 @@ def _shape(rows: Sequence[Row], axes: Sequence[str], options: Options) -> Label:
 def _ellipse(corners: Sequence[Point]) -> list[float]:
     """A polygon of the ellipse inside a parallelogram."""
     (x0, y0), (x1, y1), (x2, y2), (x3, y3) = corners
-    centre_x, centre_y = (x0 + x1 + x2 + x3) / 4, (y0 + y1 + y2 + y3) / 4
+    center_x, center_y = (x0 + x1 + x2 + x3) / 4, (y0 + y1 + y2 + y3) / 4
     ring = []
     for step in range(_ELLIPSE_CORNERS):
         angle = 2 * math.pi * step / _ELLIPSE_CORNERS
         along, across = math.cos(angle) / 2, math.sin(angle) / 2
         ring += [
-            centre_x + (x1 - x0) * along + (x3 - x0) * across,
-            centre_y + (y1 - y0) * along + (y3 - y0) * across,
+            center_x + (x1 - x0) * along + (x3 - x0) * across,
+            center_y + (y1 - y0) * along + (y3 - y0) * across,
         ]
     return ring

@@ -15,7 +15,7 @@ are exported as polygons, and so is a region of interest that was drawn around t
 alone.
 
 `objectType` is `annotation`, `detection` or `cell` (older files: none); a cell's `nucleusGeometry`,
-measurements, colours and `isLocked` are not read. The class is `classification.name`, or `names` of a
+measurements, colors and `isLocked` are not read. The class is `classification.name`, or `names` of a
 derived class, joined as QuPath shows them (`Tumor: Positive`), or the text itself; unclassified objects are
 `Options.name`. `Ignore*`, QuPath's own class for it, is a region of which nothing is known. A file without
 features says that its image shows no object.
@@ -31,19 +31,19 @@ from typing import Any
 
 from wssis.errors import InputError, shown
 from wssis.formats.json_fields import Record, files, load_json
-from wssis.formats.records import Label, LabelledImage, Options, Part
+from wssis.formats.records import Label, LabeledImage, Options, Part
 
 OBJECT_TYPES = ("annotation", "detection", "cell")
 IGNORE = "Ignore*"
 
 
-def read(source: Path, options: Options) -> Iterator[LabelledImage]:
+def read(source: Path, options: Options) -> Iterator[LabeledImage]:
     """The image of every file; see the module."""
     for path in files(source, ".geojson"):
         labels = tuple(
             label for feature in _features(load_json(path), path) for label in _labels(feature, options)
         )
-        yield LabelledImage(path.stem, labels, where="" if path == source else str(path))
+        yield LabeledImage(path.stem, labels, where="" if path == source else str(path))
 
 
 def _features(document: Any, path: Path) -> Iterator[Record]:

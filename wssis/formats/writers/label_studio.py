@@ -9,7 +9,7 @@
          "value": {"x": 15.6, "y": 41.7, "width": 0.5, "keypointlabels": ["cell"]}}]}]}]
 
 Coordinates are in percent of the image's sides. `image` is what local storage calls a file below the folder
-that the server was told of; the labelling configuration that fits lies beside the file (.xml).
+that the server was told of; the labeling configuration that fits lies beside the file (.xml).
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _OPAQUE = 255
 
 
 def write(data: CocoData, path: Path) -> None:
-    """Write `data` to the JSON file `path`, and the labelling configuration beside it."""
+    """Write `data` to the JSON file `path`, and the labeling configuration beside it."""
     write_text(path.with_suffix(".xml"), configuration(data.class_names))
     write_json(path, [_task(record, data.class_names) for record in data.images])
 
 
 def configuration(names: tuple[str, ...]) -> str:
-    """The labelling configuration: masks are painted, points are clicked."""
+    """The labeling configuration: masks are painted, points are clicked."""
     view = xml.Element("View")
     xml.SubElement(view, "Image", {"name": "image", "value": "$image", "zoom": "true"})
     for tag, name in (("BrushLabels", "mask"), ("KeyPointLabels", "point")):

@@ -21,7 +21,7 @@ from wssis.data.records import Annotation, CocoData
 from wssis.errors import InputError
 from wssis.files import write_json
 
-TOLERANCE = 0.35  # px: corners nearer than this to the line between their neighbours are left out
+TOLERANCE = 0.35  # px: corners nearer than this to the line between their neighbors are left out
 
 
 def write(data: CocoData, folder: Path) -> None:

@@ -107,7 +107,7 @@ def annotated(kind, **fields):
         ([5, 5, 2, 9, 5, 2, 6, 5, 2, 90, 90, 1], (6, 5)),  # the visible one nearest to their middle
         ([5, 5, 1, 0, 0, 0, 8, 8, 2], (8, 8)),  # visible before hidden, wherever it stands
         ([0, 0, 0, 3, 4, 1], (3, 4)),
-        ([0, 0, 0, 0, 0, 0], None),  # not labelled is no point at 0, 0
+        ([0, 0, 0, 0, 0, 0], None),  # not labeled is no point at 0, 0
     ],
 )
 def test_keypoints(tmp_path, keypoints, point):

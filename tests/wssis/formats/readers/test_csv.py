@@ -6,7 +6,7 @@ import pytest
 
 from wssis.errors import InputError
 from wssis.formats.readers import READERS
-from wssis.formats.records import Label, LabelledImage, Options
+from wssis.formats.records import Label, LabeledImage, Options
 
 
 def read(tmp_path, text):
@@ -25,12 +25,12 @@ def read(tmp_path, text):
 )
 def test_rows(tmp_path, text):
     assert read(tmp_path, text) == [
-        LabelledImage(
+        LabeledImage(
             "a.png",
             (Label("cat", "line 2", point=(1.5, 2)), Label("big dog", "line 4", point=(3, 4))),
             record="line 2",
         ),
-        LabelledImage("b.png", (), record="line 3"),
+        LabeledImage("b.png", (), record="line 3"),
     ]
 
 

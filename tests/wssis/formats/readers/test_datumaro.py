@@ -12,7 +12,7 @@ import pytest
 from wssis.data import rle
 from wssis.errors import InputError
 from wssis.formats.readers.datumaro import read
-from wssis.formats.records import LabelledImage, Options
+from wssis.formats.records import LabeledImage, Options
 
 COMPRESSED = rle.from_runs([12, 2, 10], (4, 6))  # column 3, rows 0 and 1
 
@@ -48,7 +48,7 @@ GOOD: dict[str, Any] = {
 }
 
 
-def images(folder: Path, document: Any = GOOD, options: Options | None = None) -> list[LabelledImage]:
+def images(folder: Path, document: Any = GOOD, options: Options | None = None) -> list[LabeledImage]:
     path = folder / "default.json"
     path.write_text(json.dumps(document), encoding="utf-8")
     return list(read(path, options or Options()))

@@ -12,7 +12,7 @@ from wssis.data import rle
 from wssis.data.coco import load_coco
 from wssis.errors import InputError
 from wssis.formats.readers import dsb2018, label_image
-from wssis.formats.records import Options, Unlabelled
+from wssis.formats.records import Options, Unlabeled
 
 OPTIONS = Options(name="nucleus")
 SHARED = Path(__file__).parents[5] / "shared/data/dsb2018"
@@ -27,23 +27,23 @@ def write(source, name, masks, size=(4, 5)):
 
 
 def test_masks_may_overlap_be_empty_and_rgba(tmp_path):
-    grey = np.zeros((3, 4, 5), np.uint8)
-    grey[0, :2] = 255
-    grey[1, 1:3, 2:] = 255
+    gray = np.zeros((3, 4, 5), np.uint8)
+    gray[0, :2] = 255
+    gray[1, 1:3, 2:] = 255
     rgba = np.zeros((4, 5, 4), np.uint8)
     rgba[..., 3] = 255
     rgba[3, 3, :3] = 255
-    write(tmp_path, "b", [*grey, rgba])
+    write(tmp_path, "b", [*gray, rgba])
     write(tmp_path, "a", [])
     (tmp_path / "unlabelled" / "images").mkdir(parents=True)
     (tmp_path / "stage1_labels.csv").write_text("ImageId,EncodedPixels\n")
     (tmp_path / "b" / "masks" / ".DS_Store").write_bytes(b"\0")
     empty, image, left_out = dsb2018.read(tmp_path, OPTIONS)
-    assert left_out == Unlabelled("folders without masks, left out", "unlabelled")
+    assert left_out == Unlabeled("folders without masks, left out", "unlabelled")
     assert (empty.file, empty.labels) == ("a/images/a.png", ())
     assert (image.file, image.size, image.where) == ("b/images/b.png", (4, 5), str(tmp_path / "b" / "masks"))
     masks = rle.decode([label.rle for label in image.labels], (4, 5)).numpy()
-    assert np.array_equal(masks, [*(grey > 0), rgba[..., 0] > 0])
+    assert np.array_equal(masks, [*(gray > 0), rgba[..., 0] > 0])
     assert [label.record for label in image.labels] == ["0.png", "1.png", "2.png", "3.png"]
 
 

@@ -17,7 +17,7 @@ def save(tmp_path, text, name="Results.csv"):
     return path
 
 
-def test_points_are_pixel_centres_and_labels_name_their_images(tmp_path):
+def test_points_are_pixel_centers_and_labels_name_their_images(tmp_path):
     text = (
         " ,Label,Area,Mean,X,Y,Slice,Counter\n"
         "1,b.tif:0001-0001,0,7,10,20,0,0\n"

@@ -14,7 +14,7 @@ from tests.wssis.formats.test_brush_rle import brush
 from wssis.data import rle
 from wssis.errors import InputError
 from wssis.formats.readers.label_studio import read
-from wssis.formats.records import LabelledImage, Options, Unlabelled
+from wssis.formats.records import LabeledImage, Options, Unlabeled
 
 MASK = np.zeros((50, 200), dtype=bool)
 MASK[3, 4] = MASK[5:9, 190:] = MASK[49] = True
@@ -59,15 +59,15 @@ GOOD: list[dict[str, Any]] = [
 ]
 
 
-def images(folder: Path, document: Any = GOOD) -> list[LabelledImage]:
+def images(folder: Path, document: Any = GOOD) -> list[LabeledImage]:
     path = folder / "export.json"
     path.write_text(json.dumps(document), encoding="utf-8")
-    return [image for image in read(path, Options()) if isinstance(image, LabelledImage)]
+    return [image for image in read(path, Options()) if isinstance(image, LabeledImage)]
 
 
 def test_tasks_that_nobody_submitted_are_left_out_and_named(tmp_path: Path) -> None:
     (tmp_path / "export.json").write_text(json.dumps(GOOD), encoding="utf-8")
-    found = [one for one in read(tmp_path / "export.json", Options()) if isinstance(one, Unlabelled)]
+    found = [one for one in read(tmp_path / "export.json", Options()) if isinstance(one, Unlabeled)]
     assert [one.record for one in found] == ["task 9", "task 10"]
 
 

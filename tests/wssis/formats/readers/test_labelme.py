@@ -16,7 +16,7 @@ from PIL import Image
 from wssis.data import rle
 from wssis.errors import InputError
 from wssis.formats.readers.labelme import read
-from wssis.formats.records import LabelledImage, Options
+from wssis.formats.records import LabeledImage, Options
 
 
 def png(array: np.ndarray) -> str:
@@ -60,7 +60,7 @@ GOOD: dict[str, Any] = {
 }
 
 
-def images(folder: Path, document: Any = GOOD, options: Options | None = None) -> list[LabelledImage]:
+def images(folder: Path, document: Any = GOOD, options: Options | None = None) -> list[LabeledImage]:
     path = folder / "a.json"
     path.write_text(json.dumps(document), encoding="utf-8")
     return list(read(path, options or Options()))

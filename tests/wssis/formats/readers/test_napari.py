@@ -30,7 +30,7 @@ def save(tmp_path, text, name="plate_07.csv"):
     return path
 
 
-def test_points_are_rows_and_columns_of_pixel_centres(tmp_path):
+def test_points_are_rows_and_columns_of_pixel_centers(tmp_path):
     path = save(tmp_path, "index,axis-0,axis-1\n0.0,3.0,40.0\n1.0,-0.5,0.25\n")
     (image,) = read(path, OPTIONS)
     assert (image.file, image.where) == ("plate_07", "")
