@@ -25,6 +25,11 @@ class Instances:
 
     Raises:
         ValueError: a field's shape or dtype is not as above.
+
+    Example:
+        >>> found = Instances((2, 3), torch.tensor([1]), masks=torch.ones((1, 2, 3), dtype=torch.bool))
+        >>> len(found), found.get_masks().sum().item()
+        (1, 6)
     """
 
     size: tuple[int, int]

@@ -51,6 +51,13 @@ def draw_instances(image: Tensor, instances: Instances, class_names: Sequence[st
 
     Raises:
         ValueError: instances of another size than the image.
+
+    Example:
+        >>> image = torch.zeros((3, 40, 60), dtype=torch.uint8)
+        >>> mask = torch.zeros((1, 40, 60), dtype=torch.bool)
+        >>> mask[0, 10:20, 10:30] = True
+        >>> draw_instances(image, Instances((40, 60), torch.tensor([0]), masks=mask), ["cell"]).shape
+        torch.Size([3, 240, 360])
     """
     if tuple(image.shape[1:]) != tuple(instances.size):
         raise ValueError(f"draw_instances: image is {tuple(image.shape[1:])}, instances {instances.size}")

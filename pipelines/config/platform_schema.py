@@ -69,7 +69,7 @@ class Promote(Section):
 Row = Literal[
     "strong_only", "predicted", "image_level", "fixed_level", "adaptive_level", "refined", "ours", "oracle"
 ]
-# "ours" with one part taken away or added: the ablation
+# "ours" without one of its parts: the ablation
 Part = Literal["no_refiner", "no_color", "cold_start", "equal_images", "equal_weight", "no_paste"]
 
 

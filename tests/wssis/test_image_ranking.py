@@ -1,11 +1,8 @@
 """Doubt, rare classes and appearance decide; choices spread."""
 
-import doctest
-
 import numpy as np
 import pytest
 
-from wssis import image_ranking
 from wssis.image_ranking import Candidate, appearance, rank_images
 
 SAME = np.array([1.0, 0.0])
@@ -61,7 +58,3 @@ def test_appearance_is_a_unit_vector_of_any_size() -> None:
         assert np.linalg.norm(look) == pytest.approx(1)
     dark, light = (np.full((3, 8, 8), value, dtype=np.uint8) for value in (0, 255))
     assert np.linalg.norm(appearance(dark) - appearance(light)) == pytest.approx(np.sqrt(2))
-
-
-def test_the_example_runs() -> None:
-    assert doctest.testmod(image_ranking).failed == 0

@@ -29,6 +29,13 @@ def load_coco(path: str | Path, image_dir: str | Path | None = None) -> CocoData
 
     Raises:
         InputError: the file is missing or is not COCO JSON, or a record is invalid.
+
+    Example:
+        >>> from wssis.data.synthetic import generate
+        >>> _ = generate("scenes", n_train=3, n_val=2, size=64)
+        >>> data = load_coco("scenes/train.json")
+        >>> len(data.images), data.class_names, data.images[0].size
+        (3, ('disc', 'square', 'triangle', 'star'), (64, 64))
     """
     with gc_disabled():
         return parse_coco(Path(path), None if image_dir is None else str(image_dir))

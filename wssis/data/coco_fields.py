@@ -46,8 +46,8 @@ def point_of(raw: dict[str, Any]) -> tuple[float, float] | None:
     return None
 
 
-def clicks_of(raw: dict[str, Any], picture: Picture) -> tuple[Click, ...]:
-    """An annotation's further clicks.
+def clicks_of(raw: dict[str, Any], size: tuple[int, int] = (0, 0)) -> tuple[Click, ...]:
+    """An annotation's further clicks, inside the image of this (H, W) if that is known.
 
     Raises:
         ValueError: they are no list of [x, y, 0 or 1] in the image; says what was found.
@@ -61,8 +61,8 @@ def clicks_of(raw: dict[str, Any], picture: Picture) -> tuple[Click, ...]:
         sound = isinstance(click, list) and len(click) == 3 and all(map(is_number, click))
         if not sound or click[2] not in (0, 1):
             raise ValueError(shown_ids(click))
-        if picture.height and not (0 <= click[0] < picture.width and 0 <= click[1] < picture.height):
-            raise ValueError(f"{shown_ids(click)} outside of {picture.width} x {picture.height} px")
+        if size[0] and not (0 <= click[0] < size[1] and 0 <= click[1] < size[0]):
+            raise ValueError(f"{shown_ids(click)} outside of {size[1]} x {size[0]} px")
     return tuple((float(x), float(y), bool(inside)) for x, y, inside in clicks)
 
 

@@ -253,7 +253,7 @@ class CocoDocument:
                 point = None
         clicks: tuple[Click, ...] = ()
         try:
-            clicks = clicks_of(raw, picture)
+            clicks = clicks_of(raw, picture.size)
         except ValueError as error:
             detail = f"expected clicks [[x, y, 1 on the object or 0 beside it], …], found {error}"
             report("field", detail, "Correct the clicks", "clicks")

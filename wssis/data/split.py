@@ -81,6 +81,13 @@ def split(
 
     Raises:
         InputError: too few images for the fractions, or too few with masks.
+
+    Example:
+        >>> from wssis.data.synthetic import generate
+        >>> data, _ = generate("scenes", n_train=20, n_val=1)
+        >>> parts = split(data, strong_fraction=0.2, holdout_fraction=0.25, seed=0)
+        >>> len(parts.strong.images), len(parts.holdout.images), len(parts.points.images)
+        (3, 1, 16)
     """
     used = [
         image

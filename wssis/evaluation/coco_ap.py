@@ -71,6 +71,15 @@ def coco_ap(
     Raises:
         InputError: an object of the truth has no mask.
         ValueError: predictions of an image that is not in the truth, or of another size.
+
+    Example:
+        >>> import torch
+        >>> from wssis.data.synthetic import generate
+        >>> _, truth = generate("scenes", n_train=3, n_val=2, size=64)
+        >>> objects = {image.id: image.instances() for image in truth.images}
+        >>> perfect = {i: replace(o, scores=torch.ones(len(o))) for i, o in objects.items()}
+        >>> coco_ap(truth, perfect)["AP"]
+        1.0
     """
     results: list[dict[str, Any]] = []
     for image_id, instances in predictions.items():

@@ -71,6 +71,14 @@ class Predictor:
 
     Attributes:
         left_out: instances with at least this score that `max_detections` has cut so far, over all images.
+
+    Example:
+        >>> from wssis.settings import SOLOv2Settings
+        >>> model = SOLOv2(SOLOv2Settings(pretrained=False), num_classes=2)  # or of `load_model`
+        >>> predictor = Predictor(model, ResizeSettings(), DecodeSettings(), score=0.5)
+        >>> [found] = predictor.predict([torch.zeros((3, 60, 90), dtype=torch.uint8)])
+        >>> found.get_masks().shape[1:]
+        torch.Size([60, 90])
     """
 
     def __init__(

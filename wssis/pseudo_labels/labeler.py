@@ -41,6 +41,15 @@ class Labeler:
         own_point: whether a mask's own point counts in level choice, see `prompt`; None: unless `parity`.
         level: ask this level of the pyramid only, for comparison.
         mirrored: (K,) label of each class in a mirror image, see `mirrored_labels`; None: its own.
+
+    Example:
+        >>> from wssis.settings import SOLOv2Settings
+        >>> teacher = SOLOv2(SOLOv2Settings(pretrained=False), num_classes=2)  # or of `load_model`
+        >>> labeler = Labeler(teacher, None, ResizeSettings())
+        >>> image, points = torch.zeros((3, 60, 90), dtype=torch.uint8), torch.tensor([[10.5, 20.0]])
+        >>> found = labeler.label(image, points, torch.tensor([1]))
+        >>> found.get_masks().shape, found.labels
+        (torch.Size([1, 60, 90]), tensor([1]))
     """
 
     def __init__(
@@ -59,16 +68,9 @@ class Labeler:
         self.mirrored = mirrored
         self.own_point = not teacher.settings.parity if own_point is None else own_point
 
-    def label(
-        self,
-        image: Tensor,
-        points: Tensor,
-        labels: Tensor,
-        ids: Tensor | None = None,
-        clicks: Tensor | None = None,
-    ) -> Instances:
-        """One mask or ignore region a point; see `propose` and `decide`."""
-        return decide(self.propose(image, points, labels, ids, clicks), self.rules)
+    def label(self, image: Tensor, points: Tensor, labels: Tensor, *more: Tensor | None) -> Instances:
+        """One mask or ignore region a point; arguments as of `propose`, see `decide`."""
+        return decide(self.propose(image, points, labels, *more), self.rules)
 
     @torch.inference_mode()
     def propose(

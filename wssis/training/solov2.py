@@ -54,6 +54,14 @@ def train_solov2(
     Raises:
         NonFiniteLoss: names the step and its images.
         TrainingStopped: `resume` was asked to stop.
+
+    Example:
+        >>> from wssis.data.synthetic import generate
+        >>> data, _ = generate("scenes", n_train=4, n_val=1)
+        >>> settings, steps = SOLOv2Settings(pretrained=False), TrainSettings(iterations=2, batch_size=2)
+        >>> result = train_solov2([data], settings, ResizeSettings(), AugmentSettings(), steps, seed=0)
+        >>> type(result.model).__name__
+        'SOLOv2'
     """
     mix = mix or MixSettings()
     torch.manual_seed(seed)

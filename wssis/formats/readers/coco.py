@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from wssis.data import rle as rle_api
+from wssis.data.coco_fields import clicks_of
 from wssis.data.records import Click
 from wssis.data.rle import Rle
 from wssis.errors import InputError, shown
@@ -115,17 +116,10 @@ def own_point(item: Record) -> Clicked:
     if item.fields.get("point") is None:
         return None, ()
     x, y = item.numbers("point", 2)
-    clicks = item.fields.get("clicks") or ()
-    sound = isinstance(clicks, list | tuple) and all(
-        isinstance(click, list)
-        and len(click) == 3
-        and all(type(value) in _NUMBERS for value in click)
-        and click[2] in (0, 1)
-        for click in clicks
-    )
-    if not sound:
-        raise item.error(f"expected clicks [[x, y, 1 or 0], …], found {shown(clicks)}")
-    return (x, y), tuple((a, b, bool(inside)) for a, b, inside in clicks)
+    try:
+        return (x, y), clicks_of(item.fields)
+    except ValueError as error:
+        raise item.error(f"expected clicks [[x, y, 1 or 0], …], found {error}") from error
 
 
 def _names(document: Record) -> dict[Any, str]:
