@@ -134,13 +134,9 @@ class TrainTransform:
                 TF.resize(picture, list(size), antialias=True),
                 resize_mask_stack(layers, list(size)),
             )
-        labels = instances.labels
-        if self.augment.flips != "none" and torch.rand(()) < 0.5:
-            picture, layers = TF.horizontal_flip(picture), TF.horizontal_flip(layers)
-            labels = labels if self.mirrored is None else self.mirrored[labels]
-        picture, turned = self._turn(picture, tv_tensors.Mask(layers))
+        picture, layers, labels = self._flip(picture, layers, instances.labels)
         picture = self.color(picture)
-        boolean = turned.as_subclass(Tensor).bool()
+        boolean = layers.bool()
         keep = boolean[:-1].flatten(1).sum(1) >= MIN_AREA
         changed = Instances(
             size=(int(boolean.shape[1]), int(boolean.shape[2])),
@@ -151,12 +147,16 @@ class TrainTransform:
         )
         return picture.as_subclass(Tensor), changed
 
-    def _turn(self, picture: Tensor, layers: Tensor) -> tuple[Tensor, Tensor]:
+    def _flip(self, picture: Tensor, layers: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mirror or turn the picture (3, h, w) and its masks (N, h, w); mirrored objects change class."""
+        if self.augment.flips != "none" and torch.rand(()) < 0.5:
+            picture, layers = TF.horizontal_flip(picture), TF.horizontal_flip(layers)
+            labels = labels if self.mirrored is None else self.mirrored[labels]
         if self.augment.flips == "all":
             turns = int(torch.randint(4, ()))
             picture = tv_tensors.Image(torch.rot90(picture, turns, (-2, -1)))
-            layers = tv_tensors.Mask(torch.rot90(layers, turns, (-2, -1)))
-        return picture, layers
+            layers = torch.rot90(layers, turns, (-2, -1))
+        return picture, layers, labels
 
 
 def paste_object(

@@ -126,17 +126,17 @@ def solov2_loss(
 ) -> dict[str, Tensor]:
     """Category and mask loss of a batch, or of a part of one.
 
-        category = focal sum over all cells and classes / (positive cells + 1), cells with target -1 left out;
+    category = focal sum over all cells and classes / (positive cells + 1), without cells of target -1;
     mask = `mask_weight` x mean Dice over all positive (cell, mask) pairs of the batch, weighted by
-    `targets.weight`, 0 if there is none.
+    `targets.weight`; 0 without pairs.
 
-        Args:
-            raw, targets: of the images at hand.
-            mask_weight: see above.
-            cells, pairs: `num_cells` and `num_pairs` of the whole batch; None: these images are the whole.
+    Args:
+        raw, targets: of the given images.
+        mask_weight: see above.
+        cells, pairs: `num_cells` and `num_pairs` of the whole batch; None: these images are the whole.
 
-        Returns:
-            dict(category=scalar, mask=scalar) float32; both always carry a gradient graph.
+    Returns:
+        dict(category=scalar, mask=scalar) float32; both always carry a gradient graph.
     """
     focal = focal_loss_of_labels(raw.category.float(), targets.category)  # (B, T, K) and (B, T)
     of_cells, maps = raw.folded()  # (B, T, C'), (B, C', Hm, Wm)
