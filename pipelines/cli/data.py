@@ -140,9 +140,9 @@ def budget(
 
     Args:
         hours: of a person's work that are left.
-        which: name this many clicked images that are worth drawing first.
+        which: name this many images that are worth drawing first; after `dvc repro pseudo`.
         json: file to write the advice and its figures to.
-        data: what `wssis import` wrote; default data/splits, or else data/mine.
+        data: for --hours, what `wssis import` wrote; default data/splits, or else data/mine.
     """
     from pipelines.datasets.budget import budget as give_advice
 

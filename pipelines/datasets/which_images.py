@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,14 +33,16 @@ def which_images(count: int) -> list[dict[str, Any]]:
     for data in drawn:
         for record in data.images:
             np.add.at(masks, [item.label for item in record.objects], 1)
-    records = {record.id: record for record in labels.images if not _is_drawn(record)}
+    unlabeled = {record.id: record for record in _unlabeled()}
+    records = {record.id: record for record in labels.images if not _is_drawn(record)} | unlabeled
     total = len(records) + sum(len(data.images) for data in drawn)
     with Meter("look", total, "images") as meter:
         seen = [look for data in drawn for look in _looks(data, data.images, meter)]
         looks = list(_looks(labels, records.values(), meter))
     candidates = [
-        Candidate(record.id, *_clicked(record), look)
+        Candidate(record.id, None if record.id in unlabeled else kinds, quality, look)
         for record, look in zip(records.values(), looks, strict=True)
+        for kinds, quality in [_clicked(record)]
     ]
     chosen = rank_images(candidates, masks, np.stack(seen) if seen else np.zeros((0, 0)), count)
     seconds = load_params().prices.mask
@@ -52,7 +55,7 @@ def which_images(count: int) -> list[dict[str, Any]]:
             {
                 "image_id": record.id,
                 "file_name": record.file_name,
-                "objects": len(kinds),
+                "objects": None if record.id in unlabeled else len(kinds),
                 "hours": round(len(kinds) * seconds / 3600, 4),
                 "quality": round(float(quality.mean()), 4) if len(quality) else None,
                 "classes": names,
@@ -63,9 +66,21 @@ def which_images(count: int) -> list[dict[str, Any]]:
     print(f"Draw these first ({pluralize(len(rows), 'image')}, {hours:.1f} h):")
     for row in rows:
         quality = "" if row["quality"] is None else f", labels of quality {row['quality']:.2f}"
-        objects = f"{pluralize(row['objects'], 'object')} ({', '.join(row['classes'])})"
+        objects = "not labeled yet"
+        if row["objects"] is not None:
+            objects = f"{pluralize(row['objects'], 'object')} ({', '.join(row['classes'])})"
         print(f"  {row['file_name']}: {objects}{quality}")
     return rows
+
+
+def _unlabeled() -> Sequence[ImageRecord]:
+    """The training images that have neither masks nor points, which the stage split left out."""
+    left_out = set(json.loads(paths.LEDGER.read_text())["unlabelled"]) if paths.LEDGER.exists() else set()
+    return (
+        [image for image in load_coco(paths.PREPARED_TRAIN).images if image.id in left_out]
+        if left_out
+        else []
+    )
 
 
 def _is_drawn(record: ImageRecord) -> bool:

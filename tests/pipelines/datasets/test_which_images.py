@@ -10,6 +10,7 @@ from pipelines import paths
 from pipelines.cli.main import main
 from wssis.data.coco import load_coco, save_coco
 from wssis.data.synthetic import generate
+from wssis.files import write_json
 
 ROOT = Path(__file__).parents[3]
 
@@ -43,6 +44,18 @@ def test_doubtful_images_first_and_drawn_ones_never(project: Path, capsys) -> No
     text = capsys.readouterr().out
     assert "Draw these first (2 images, 0.0 h):" in text
     assert doubtful.file_name in text
+
+
+def test_images_without_labels_are_candidates(project: Path, capsys) -> None:
+    scenes = load_coco("data/scenes/train.json")
+    unlabeled = replace(scenes.images[-1], annotations=())
+    save_coco(replace(scenes, images=(*scenes.images[:-1], unlabeled)), paths.PREPARED_TRAIN)
+    write_json(paths.LEDGER, {"unlabelled": [unlabeled.id]})
+    assert main(["budget", "--which", "5", "--json", "which.json"]) == 0
+    rows = {row["image_id"]: row for row in json.loads(Path("which.json").read_text())["which"]}
+    assert len(rows) == 3
+    assert rows[unlabeled.id]["objects"] is None
+    assert f"{unlabeled.file_name}: not labeled yet" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
