@@ -176,10 +176,12 @@ class TunePseudo(Section):
 
     Attributes:
         n_trials: evaluations, including that of the defaults; 0: no search.
+        match_area: set pseudo.mask_threshold so that masks are as large as the drawn ones.
         use_tuned: false: the section pseudo is used, whatever was found.
     """
 
     n_trials: Annotated[int, Field(ge=0)] = 20
+    match_area: bool = False
     use_tuned: bool = True
 
 

@@ -40,14 +40,14 @@ def search(stage: StageContext) -> Search:
     return _objective(stage).search(stage.params.tune_pseudo.n_trials, dep_digests("tune_pseudo"))
 
 
-def best_rules(stage: StageContext) -> tuple[PseudoRules, Outcome]:
+def best_rules(stage: StageContext, scored: RulesObjective) -> tuple[PseudoRules, Outcome]:
     """The best rules of a search if they beat those in params by more than chance; else those in params."""
     from pipelines.inference.label_dataset import beats_chance
     from pipelines.search.log import run_search
     from pipelines.search.space import rounded
     from pipelines.search.study import best_trial, default_value, is_default
 
-    rules, scored = stage.params.pseudo, _objective(stage)
+    rules = stage.params.pseudo
     found = scored.search(stage.params.tune_pseudo.n_trials, dep_digests("tune_pseudo"))
     study = run_search(stage, found, paths.PLOT_TUNE_PSEUDO)
     best = best_trial(study)
@@ -64,11 +64,17 @@ def best_rules(stage: StageContext) -> tuple[PseudoRules, Outcome]:
 
 def tune_pseudo(stage: StageContext) -> Outcome:
     """Write the rules in force with `use_tuned`."""
-    if stage.params.tune_pseudo.n_trials:
-        rules, logged = best_rules(stage)
+    settings, rules, logged = stage.params.tune_pseudo, stage.params.pseudo, Outcome()
+    scored = _objective(stage) if settings.n_trials or settings.match_area else None
+    if scored and settings.n_trials:
+        rules, logged = best_rules(stage, scored)
     else:
-        rules, logged = stage.params.pseudo, Outcome()
         write_csv(paths.PLOT_TUNE_PSEUDO, [{"trial": 0, "value": 0.0, "best": 0.0, "pruned": 0}])
+    if scored and settings.match_area:
+        from wssis.pseudo_labels.decisions import matched_threshold
+
+        rules = replace(rules, mask_threshold=matched_threshold(scored.images, rules))
+        stage.say(f"masks are as large as the drawn ones at mask_threshold {rules.mask_threshold:g}")
     write_yaml(
         paths.TUNED_PSEUDO,
         {"pseudo": asdict(rules)},

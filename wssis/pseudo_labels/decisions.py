@@ -5,6 +5,7 @@ Every point ends as exactly one mask or one ignore region.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -73,6 +74,30 @@ def guided(proposals: Proposals, rules: PseudoRules) -> Proposals:
         return proposals
     refined = follow_colors(proposals.refined, proposals.crops, rules.color_weight, rules.color_reach)
     return replace(proposals, refined=refined)  # (N, S, S) float32
+
+
+def matched_threshold(images: Sequence[tuple[Proposals, Instances]], rules: PseudoRules) -> float:
+    """The mask threshold, 0.3 to 0.9, at which masks are as large as the drawn ones: median ratio of areas 1.
+
+    The IoU hardly depends on it, but a student draws its outlines where the labels have them: on nuclei,
+    labels that were 10 % too large cost it 0.05 AP.
+
+    Args:
+        images: proposals and truth of images that the labeler has not seen.
+        rules: the other rules; their own threshold is returned if no mask is found.
+    """
+    ready = [(guided(proposals, rules), truth) for proposals, truth in images]
+    bias: dict[float, float] = {}
+    for step in range(6, 19):
+        trial = replace(rules, mask_threshold=step / 20, color_weight=0.0)
+        ratios = []
+        for proposals, truth in ready:
+            found, drawn = mask_areas(every_mask(proposals, trial).get_masks()), mask_areas(truth.get_masks())
+            both = (found > 0) & (drawn > 0)
+            ratios.append(found[both] / drawn[both])  # (n,)
+        if ratios and len(each := torch.cat(ratios)):
+            bias[step / 20] = abs(float(each.median().log()))
+    return min(bias, key=lambda threshold: bias[threshold], default=rules.mask_threshold)
 
 
 def with_drawn(found: Instances, drawn: Instances, rules: PseudoRules) -> Instances:

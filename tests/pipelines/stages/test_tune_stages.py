@@ -36,6 +36,7 @@ from wssis.data import rle as rle_api
 from wssis.data.coco import save_coco
 from wssis.data.records import Annotation, Category, CocoData, ImageRecord
 from wssis.errors import InputError
+from wssis.pseudo_labels import decisions
 from wssis.training.trainer import NonFiniteLoss
 
 ROOT = Path(__file__).parents[3]
@@ -160,6 +161,16 @@ def test_rules_are_searched_once_for_the_same_checkpoint(
         file.write("\n")
     with pytest.raises(KeyError, match="run again"):
         tune_pseudo.tune_pseudo(here)
+
+
+def test_the_area_can_be_matched_without_a_search(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(decisions, "matched_threshold", lambda images, rules: 0.8 if len(images) == 2 else 0)
+    here = stage("tune_pseudo", tune_pseudo={"n_trials": 0, "match_area": True})
+    tune_pseudo.tune_pseudo(here)
+    assert rules_in_force(here.params) == replace(here.params.pseudo, mask_threshold=0.8)
+    assert "mask_threshold 0.8" in capsys.readouterr().out
 
 
 def test_rules_that_win_by_chance_are_not_kept(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wssis.instances import Instances
-from wssis.pseudo_labels.decisions import admit, decide, discs, every_mask, with_drawn
+from wssis.pseudo_labels.decisions import admit, decide, discs, every_mask, matched_threshold, with_drawn
 from wssis.pseudo_labels.proposals import Proposals
 from wssis.pseudo_labels.rules import PseudoRules
 
@@ -65,6 +65,19 @@ def test_a_mask_that_misses_its_point_is_doubted() -> None:
     scores = decide(given, replace(RULES, own_point=1.0, exclusive=False)).scores
     assert scores[0] > 0.5
     assert scores[1] == 0
+
+
+def test_the_matched_threshold_makes_masks_as_large_as_the_drawn_ones() -> None:
+    # A cone: at threshold t its disc has a radius of 12 (1 - t), 4.8 px at 0.6.
+    y, x = torch.meshgrid(torch.arange(40) + 0.5, torch.arange(40) + 0.5, indexing="ij")
+    cone = (1 - ((x - 20) ** 2 + (y - 20) ** 2).sqrt() / 12).clamp(min=0)
+    given = proposals(cone, points=[[20, 20]])
+    drawn = Instances(
+        (40, 40), torch.tensor([0]), masks=discs(torch.tensor([[20.0, 20.0]]), (40, 40), 4.8)[None]
+    )
+    assert matched_threshold([(given, drawn)], RULES) == 0.6
+    assert matched_threshold([(proposals(torch.zeros(40, 40), points=[[20, 20]]), drawn)], RULES) == 0.5
+    assert matched_threshold([], RULES) == 0.5
 
 
 def test_contested_pixels_go_to_the_more_probable_mask() -> None:
