@@ -191,11 +191,17 @@ class MixSettings:
 
     Attributes:
         drawn_share: share of samples with drawn masks; None: every image equally often.
+        drawn_end: share of the steps, the last ones, that see drawn masks only.
         quality_power: power of a pseudo-label's quality in the weight of its outline; 0: all count alike.
     """
 
     drawn_share: float | None = None
+    drawn_end: float = 0.0
     quality_power: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.drawn_end and self.drawn_share is None:
+            raise ValueError("drawn_end needs a drawn_share")
 
 
 @dataclass(frozen=True)

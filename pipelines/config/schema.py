@@ -191,18 +191,25 @@ class Student(Section):
     Attributes:
         start: initial weights: teacher (where they fit) | backbone (model.pretrained alone).
         drawn_share: share of samples with drawn masks; null: every image equally often.
+        drawn_end: share of the steps, the last ones, that see drawn masks only.
         quality_power: power of a pseudo-label's quality in the weight of its outline; 0: all count alike.
     """
 
     start: Literal["teacher", "backbone"] = "teacher"
     drawn_share: Fraction | None = 0.2
+    drawn_end: Annotated[float, Field(ge=0, lt=1)] = 0.0
     quality_power: Annotated[float, Field(ge=0, le=10)] = 1.0
     train: TrainSettings
 
     @property
     def mix(self) -> MixSettings:
         """How the training mixes drawn and pseudo-labeled images."""
-        return MixSettings(self.drawn_share, self.quality_power)
+        return MixSettings(self.drawn_share, self.drawn_end, self.quality_power)
+
+    @model_validator(mode="after")
+    def _mix_fits(self) -> Student:
+        _ = self.mix
+        return self
 
 
 class Evaluate(Section):

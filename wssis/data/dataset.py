@@ -109,6 +109,7 @@ class ShuffledPositions(Sampler[list[tuple[int, int]]]):
         drawn: number of images with drawn masks, which come first.
         drawn_share: share of the samples that are drawn images, 0 < share < 1; drawn and other images then
             have separate passes. None: one pass over all images, each once.
+        drawn_end: share of the batches, the last ones, that have drawn images only; 0 <= share < 1.
     """
 
     def __init__(
@@ -121,11 +122,15 @@ class ShuffledPositions(Sampler[list[tuple[int, int]]]):
         accumulate: int = 1,
         drawn: int = 0,
         drawn_share: float | None = None,
+        drawn_end: float = 0.0,
     ) -> None:
         self.count, self.batch_size, self.iterations, self.seed = count, batch_size, iterations, seed
         self.start, self.accumulate = start, accumulate
         mixed = drawn_share is not None and 0 < drawn < count
         self.drawn, self.drawn_share = (drawn, drawn_share or 0.0) if mixed else (0, 0.0)
+        self.mixed = (
+            round((1 - drawn_end if mixed else 1) * iterations) * batch_size
+        )  # positions before the end
 
     def __len__(self) -> int:
         return (self.iterations - self.start) * self.accumulate
@@ -140,11 +145,14 @@ class ShuffledPositions(Sampler[list[tuple[int, int]]]):
         for batch in range(start, self.iterations):
             keys = []
             for position in range(batch * self.batch_size, (batch + 1) * self.batch_size):
-                # Spread drawn samples evenly: they take floor(position * share) of the positions before this.
-                before = math.floor(position * self.drawn_share)
-                is_drawn = math.floor((position + 1) * self.drawn_share) > before
+                before = self._drawn_before(position)
+                is_drawn = self._drawn_before(position + 1) > before
                 keys.append((position, drawn[before] if is_drawn else others[position - before]))
             yield keys
+
+    def _drawn_before(self, position: int) -> int:
+        """Drawn samples before a position: spread evenly, and every one at the end of the training."""
+        return math.floor(min(position, self.mixed) * self.drawn_share) + max(0, position - self.mixed)
 
     def at(self, batch: int) -> list[tuple[int, int]]:
         """The keys of one whole batch, 0 the first of the training."""

@@ -83,6 +83,7 @@ def train_solov2(
         accumulate=train.accumulate,
         drawn=drawn,
         drawn_share=mix.drawn_share,
+        drawn_end=mix.drawn_end,
     )
     loader = training_loader(images, order, train.workers)
     with naming_images(lambda step: [images.items[index][1].id for _, index in order.at(step - 1)]):

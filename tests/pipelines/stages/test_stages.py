@@ -377,10 +377,12 @@ def test_student_and_strong_only_start_alike_and_mix_by_the_share(
 
     monkeypatch.setattr(train, "train_solov2", training)
     for name in ("student", "strong_only"):
-        train.WORK[name][0](stage(name, student={"start": start, "drawn_share": 0.3, "quality_power": 2.0}))
+        train.WORK[name][0](
+            stage(name, student={"start": start, "drawn_share": 0.3, "drawn_end": 0.25, "quality_power": 2.0})
+        )
     for call, guessed in zip(calls, (1, 0), strict=True):
         assert (call["drawn"], len(call["guessed"])) == (2, guessed)
-        assert call["mix"] == MixSettings(drawn_share=0.3, quality_power=2.0)
+        assert call["mix"] == MixSettings(drawn_share=0.3, drawn_end=0.25, quality_power=2.0)
         if start == "backbone":
             assert call["initial"] is None
             continue

@@ -191,12 +191,19 @@ def test_a_share_means_nothing_where_all_images_are_of_one_kind(drawn: int) -> N
     assert order(order_of(10, 4, 9, drawn=drawn, drawn_share=0.4)) == order(order_of(10, 4, 9))
 
 
+def test_the_end_of_the_training_sees_drawn_images_only() -> None:
+    keys = order(order_of(10, 4, 20, drawn=3, drawn_share=0.4, drawn_end=0.25))
+    assert keys[: 15 * 4] == order(order_of(10, 4, 20, drawn=3, drawn_share=0.4))[: 15 * 4]
+    assert all(index < 3 for _, index in keys[15 * 4 :])
+    assert_passes([index for _, index in keys if index < 3], range(3))
+
+
 def test_without_a_share_drawn_images_are_as_frequent_as_others() -> None:
     assert order(order_of(10, 4, 9, drawn=3)) == order(order_of(10, 4, 9))
 
 
 @pytest.mark.parametrize("start", [0, 1, 5, 11, 12])
-@pytest.mark.parametrize("mix", [{}, {"drawn": 3, "drawn_share": 0.3}])
+@pytest.mark.parametrize("mix", [{}, {"drawn": 3, "drawn_share": 0.3, "drawn_end": 0.2}])
 def test_start_resumes_where_the_whole_would_be(start: int, mix: dict) -> None:
     """Also from the middle of a pass: 3 batches of 4 are not a multiple of 10 samples."""
     whole = list(order_of(10, 4, 12, **mix))
