@@ -16,7 +16,7 @@ import torch
 
 from pipelines import paths
 from pipelines.comparison.cell import run_named
-from pipelines.comparison.rows import STUDENT
+from pipelines.comparison.rows import LABELS_OF_OURS
 from pipelines.config.params import rules_in_force
 from pipelines.inference.label_dataset import (
     Labeled,
@@ -104,7 +104,7 @@ def ours(stage: StageContext) -> None:
 
 def parts(stage: StageContext) -> None:
     """Labels of the rows that leave out a part of `ours`, or train on its labels with other settings."""
-    for row in STUDENT:
+    for row in LABELS_OF_OURS:
         save_coco(stage.load(paths.ROW_LABELS / "ours.json"), paths.ROW_LABELS / f"{row}.json")
     rules = replace(rules_in_force(stage.params), color_weight=0.0)
     labeler, _ = load_labeler(paths.TEACHER, paths.REFINER, rules, stage.device)

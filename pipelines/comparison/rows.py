@@ -24,13 +24,15 @@ TITLES: Mapping[str, str] = {
     "equal_weight": "ours, all outlines count alike",
     "no_paste": "ours, no objects pasted",
 }
-# Settings in which the student of a row differs from that of "ours", by section; its labels are the same.
+# Settings in which the student of a row differs from that of "ours", by section.
 STUDENT: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "cold_start": ("student", {"start": "backbone"}),
-    "equal_images": ("student", {"drawn_share": None}),
+    "equal_images": ("student", {"drawn_share": None, "drawn_end": 0.0}),
     "equal_weight": ("student", {"quality_power": 0.0}),
     "no_paste": ("augment", {"paste": 0.0}),
+    "oracle": ("student", {"drawn_end": 0.0}),  # all its masks are drawn
 }
+LABELS_OF_OURS = tuple(row for row in STUDENT if row in get_args(Part))
 
 
 def label_hours(

@@ -11,7 +11,7 @@ import pytest
 
 from pipelines import paths
 from pipelines.comparison import cell, given_labels, point_labels, predicted, students, table
-from pipelines.comparison.rows import ROWS, STUDENT, TITLES
+from pipelines.comparison.rows import LABELS_OF_OURS, ROWS, TITLES
 from pipelines.config.params import load_params
 from pipelines.runner.run_stage import StageContext
 from wssis.data.coco import load_coco, save_coco
@@ -37,7 +37,7 @@ def test_rows_of_points_have_one_annotation_a_point_and_others_none(project: Pat
         "oracle",
         "no_refiner",
         "no_color",
-        *STUDENT,
+        *LABELS_OF_OURS,
     ):
         assert labels(row) == wanted, row
     assert labels("strong_only") == {}
@@ -156,12 +156,14 @@ def test_a_part_changes_the_student_or_its_labels(project: Path, monkeypatch: py
     cell.enter(0.5, 3)
     given: dict[str, StageContext] = {}
     monkeypatch.setattr(students, "student", lambda stage, labels, *_: given.update({labels.stem: stage}))
-    here = StageContext("test", load_params())
+    params = load_params()
+    ended = {"student": params.student.model_copy(update={"drawn_end": 0.25})}
+    here = StageContext("test", params.model_copy(update=ended))
     for row in ROWS:
         students.train(here, row)
-    assert {row for row, stage in given.items() if stage.params != here.params} == set(STUDENT)
+    assert {row for row, stage in given.items() if stage.params != here.params} == {*LABELS_OF_OURS, "oracle"}
     assert given["no_paste"].params.augment == replace(here.params.augment, paste=0.0)
     assert given["cold_start"].params.student.start == "backbone"
     ours = (paths.ROW_LABELS / "ours.json").read_bytes()
-    assert all((paths.ROW_LABELS / f"{row}.json").read_bytes() == ours for row in STUDENT)
+    assert all((paths.ROW_LABELS / f"{row}.json").read_bytes() == ours for row in LABELS_OF_OURS)
     assert (paths.ROW_LABELS / "no_refiner.json").read_bytes() != ours
