@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 # MLflow's own; other stores than servers that it may name are not used.
 SERVER_VARIABLE = "MLFLOW_TRACKING_URI"
 RETRIES_VARIABLE = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+# What an error of the store says, and what to do about it. No remedy removes anything.
+REMEDIES = {
+    "locked": "Another process is writing to it: run again when that has ended",
+    "deleted": "Restore the experiment (`mlflow experiments restore`), or set another tracking.experiment",
+    "readonly": "Make the file and its folder writable, or copy the project",
+    "schema": "Use the release of MLflow that wrote it, or copy the file and run `mlflow db upgrade`",
+    "revision": "Use the release of MLflow that wrote it",
+}
+KEEP = "Restore it from a backup; without one, keep it under another name: it has the registered models"
 
 
 def server() -> str | None:
@@ -31,10 +40,9 @@ def open_store() -> MlflowClient:
     """The store, the project's made on first use; safe with several processes, also if one is killed.
 
     Raises:
-        InputError: the environment names a server, and none answers there.
+        InputError: the environment names a server, and none answers there; or the store is damaged or
+            locked, or of another release of MLflow.
     """
-    from mlflow.tracking.client import MlflowClient
-
     there = server()
     if there:
         return _open_server(there)
@@ -44,7 +52,28 @@ def open_store() -> MlflowClient:
         with store_lock(root):
             if not store.exists():
                 create_store(store, root / paths.MLRUNS)
-    return MlflowClient(store_uri(), store_uri())
+    return _open_file(store_uri())
+
+
+@cache
+def _open_file(uri: str) -> MlflowClient:
+    """Asked once a process, so that what keeps a store from being read is found here."""
+    from mlflow.tracking.client import MlflowClient
+
+    try:
+        client = MlflowClient(uri, uri)
+        client.search_experiments(max_results=1)
+    except Exception as error:
+        raise store_error(error) from error
+    return client
+
+
+def store_error(error: Exception) -> InputError:
+    """An error of MLflow or its database on one line, with a remedy."""
+    text = str(error)
+    lines = [line for line in text.splitlines() if line.strip()] or [type(error).__name__]
+    remedy = next((remedy for word, remedy in REMEDIES.items() if word in text.lower()), KEEP)
+    return InputError(f"expected MLflow's store, found: {lines[0]}", where=store_place(), remedy=remedy)
 
 
 @cache

@@ -29,7 +29,7 @@ from pipelines.tracking.runs import (
     parent_run,
     take_over,
 )
-from pipelines.tracking.store import open_store, store_place, store_uri
+from pipelines.tracking.store import open_store, store_error, store_uri
 from pipelines.tracking.ui_views import TAG, shared_view
 from wssis.errors import InputError
 
@@ -243,11 +243,7 @@ def open_tracker(
     except InputError:
         raise
     except Exception as error:
-        raise InputError(
-            f"expected MLflow's store, found: {error}",
-            where=store_place(),
-            remedy="Move the file away and run again: a new store is made",
-        ) from error
+        raise store_error(error) from error
     tracker = MlflowTracker(client, run_id, parent_id, experiment, earlier is not None)
     if earlier is None or not earlier.data.params:
         used = {name: value for s in sections for name, value in flatten(getattr(params, s), s).items()}

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from pipelines import paths
+from pipelines.cli.main import main
 from pipelines.config.params import load_params
 from pipelines.registry import register, versions
 from pipelines.tracking import store, ui
@@ -108,3 +109,51 @@ def test_runs_pictures_and_versions_are_kept_by_a_server(
     ui.become_ui(5000, False)
     assert f"{server}/#/experiments/{run.info.experiment_id}" in capsys.readouterr().out
     assert not list(project.glob("ml*"))  # neither a store nor files beside it
+
+
+@pytest.mark.parametrize(
+    ("message", "remedy"),
+    [
+        ("(sqlite3.OperationalError) database is locked\n[SQL: SELECT 1]", "run again when that has ended"),
+        ("Detected out-of-date database schema (found version 1, expected 2)", "mlflow db upgrade"),
+        ("Can't locate revision identified by '1'", "release of MLflow that wrote it"),
+        ("Cannot set a deleted experiment 'x' as the active experiment", "mlflow experiments restore"),
+        ("attempt to write a readonly database", "writable"),
+        ("file is not a database", "keep it under another name"),
+        ("", "keep it under another name"),
+    ],
+)
+def test_what_keeps_the_store_from_use_has_a_remedy_that_removes_nothing(message: str, remedy: str) -> None:
+    line = str(store.store_error(RuntimeError(message)))
+    assert "mlflow.db: expected MLflow's store, found: " in line
+    assert remedy in line
+    assert "SQL" not in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("models",),
+        ("promote",),
+        ("rollback",),
+        ("trace", "models:/wssis-student@production"),
+        ("predict", "a.png", "--model", "models:/wssis-student@production", "--out", "r.json"),
+        ("ui",),
+    ],
+)
+def test_a_damaged_store_is_one_line_in_commands(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
+    damaged = b"not a database, and long enough to be read as a header of one" * 20
+    Path("mlflow.db").write_bytes(damaged)
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "mlflow.db: expected MLflow's store" in error
+    assert Path("mlflow.db").read_bytes() == damaged

@@ -245,7 +245,7 @@ def test_a_store_that_fails_later_costs_a_warning(
 
 def test_a_store_that_is_none_is_wrong_input(empty: Path) -> None:
     (empty / "mlflow.db").write_text("not a database, and long enough to be read as a header of one" * 20)
-    with pytest.raises(Exception, match=r"mlflow\.db.*Move the file away"):
+    with pytest.raises(Exception, match=r"mlflow\.db.*Restore it from a backup"):
         open_tracker("split", PARAMS, ())
 
 
