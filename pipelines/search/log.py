@@ -16,7 +16,7 @@ from pipelines.runner.run_stage import StageContext
 from pipelines.runner.training_log import write_csv
 from pipelines.search.storage import open_storage
 from pipelines.search.study import PRUNED, Search, finished, is_pruned, run_trials
-from pipelines.tracking.tracker import NullTracker
+from pipelines.tracking.tracker import ChildRun, NullTracker
 from wssis.files import atomic_path
 
 
@@ -42,7 +42,7 @@ class TrialLog:
         assert trial.datetime_start is not None
         assert trial.datetime_complete is not None
         reason = trial.user_attrs.get(PRUNED, f"by {trial.last_step} steps")
-        self.tracker.child(
+        run = ChildRun(
             f"trial {trial.number}",
             params=trial.params,
             metrics=[
@@ -53,6 +53,7 @@ class TrialLog:
             times=(trial.datetime_start.timestamp(), trial.datetime_complete.timestamp()),
             status="KILLED" if is_pruned(trial) else "FINISHED",
         )
+        self.tracker.child(run)
 
 
 def run_search(stage: StageContext, search: Search, plot: Path) -> Study:

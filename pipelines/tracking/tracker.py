@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,24 @@ BATCH = 500  # metrics that are kept back before one write (1000 take 0.1 s, one
 EVERY_S = 10.0
 
 
+@dataclass(frozen=True)
+class ChildRun:
+    """A finished part of a stage's work.
+
+    Attributes:
+        metrics: names, values and steps.
+        times: start and end in seconds since 1970.
+        status: MLflow's.
+    """
+
+    name: str
+    params: Mapping[str, Any]
+    metrics: Sequence[tuple[str, float, int]]
+    tags: Mapping[str, Any]
+    times: tuple[float, float]
+    status: str = "FINISHED"
+
+
 class NullTracker:
     """Tracking that goes nowhere; also the interface of tracking."""
 
@@ -64,19 +83,8 @@ class NullTracker:
     def picture(self, key: str, picture: Tensor, step: int = 0) -> None:
         """Keep a picture (3, H, W) uint8 with the pipeline's run; the UI lines up a key by step and run."""
 
-    def child(
-        self,
-        name: str,
-        params: Mapping[str, Any],
-        metrics: Sequence[tuple[str, float, int]],
-        tags: Mapping[str, Any],
-        times: tuple[float, float],
-        status: str = "FINISHED",
-    ) -> None:
-        """Note a part of the work that is over as a run of its own below this one.
-
-        `metrics` are names, values and steps; `times` its start and end in seconds since 1970.
-        """
+    def child(self, run: ChildRun) -> None:
+        """Log a finished part of the work as a run below this one."""
 
     def flush(self) -> None:
         """Write what is kept back."""
@@ -142,29 +150,21 @@ class MlflowTracker(NullTracker):
         self._pictures[key] = max(step, self._pictures.get(key, 0))
         self._try(self._client.log_image, self.parent_id or self.run_id, pixels, key=key, step=step)
 
-    def child(
-        self,
-        name: str,
-        params: Mapping[str, Any],
-        metrics: Sequence[tuple[str, float, int]],
-        tags: Mapping[str, Any],
-        times: tuple[float, float],
-        status: str = "FINISHED",
-    ) -> None:
+    def child(self, run: ChildRun) -> None:
         # Three writes, about 50 ms in all; by `metrics` and `params` of its own it would be dozens.
         from mlflow.entities import Metric, Param
 
-        start, end = (int(1000 * seconds) for seconds in times)
+        start, end = (int(1000 * seconds) for seconds in run.times)
+        tags = {name: str(value) for name, value in run.tags.items()} | {PARENT_TAG: self.run_id}
+        values = [Metric(key, float(value), end, step) for key, value, step in run.metrics]
+        params = [Param(key, str(value)) for key, value in run.params.items()]
 
-        def note() -> None:
-            noted = {name: str(value) for name, value in tags.items()} | {PARENT_TAG: self.run_id}
-            own = self._client.create_run(self._experiment, start, noted, name).info.run_id
-            values = [Metric(key, float(value), end, step) for key, value, step in metrics]
-            given = [Param(key, str(value)) for key, value in params.items()]
-            self._client.log_batch(own, metrics=values[:1000], params=given)
-            self._client.set_terminated(own, status, end)
+        def log() -> None:
+            own = self._client.create_run(self._experiment, start, tags, run.name).info.run_id
+            self._client.log_batch(own, metrics=values[:1000], params=params)
+            self._client.set_terminated(own, run.status, end)
 
-        self._try(note)
+        self._try(log)
 
     def last_step(self, name: str) -> int:
         try:

@@ -20,7 +20,7 @@ from pipelines.tracking import runs as runs_of_mlflow
 from pipelines.tracking import tracker as tracking
 from pipelines.tracking import ui_views
 from pipelines.tracking.store import open_store
-from pipelines.tracking.tracker import NullTracker, open_tracker
+from pipelines.tracking.tracker import ChildRun, NullTracker, open_tracker
 
 ROOT = Path(__file__).parents[3]
 PARAMS = load_params(ROOT / "params.yaml")
@@ -57,7 +57,7 @@ def test_null_tracker_has_every_method_of_tracking() -> None:
     null.tags({"a": "b"})
     null.file("nowhere")
     null.picture("a", torch.zeros(3, 2, 2, dtype=torch.uint8))
-    null.child("a", {}, [], {}, (0.0, 1.0))
+    null.child(ChildRun("a", {}, [], {}, (0.0, 1.0)))
     null.close("error")
     assert null.run_id is None
 
@@ -105,7 +105,8 @@ def test_metrics_are_written_in_batches(project: Path, monkeypatch: pytest.Monke
 def test_a_part_of_the_work_is_a_run_below_the_stage(project: Path) -> None:
     tracker = open_tracker("tune_refiner", PARAMS, ())
     metrics = [("worth", 0.7, 0), ("reported", 0.5, 16), ("reported", 0.6, 32)]
-    tracker.child("trial 3", {"width": 32}, metrics, {"wssis.pruned": "worse"}, (1000.0, 1002.5), "KILLED")
+    tags = {"wssis.pruned": "worse"}
+    tracker.child(ChildRun("trial 3", {"width": 32}, metrics, tags, (1000.0, 1002.5), "KILLED"))
     tracker.close()
     (child,) = (run for run in runs() if run.info.run_name == "trial 3")
     assert child.data.tags["mlflow.parentRunId"] == tracker.run_id
