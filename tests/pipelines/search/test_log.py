@@ -16,7 +16,7 @@ from pipelines.runner.run_stage import StageContext
 from pipelines.search.log import run_search, search_costs
 from pipelines.search.storage import open_storage
 from pipelines.search.study import finished, is_pruned, run_trials, should_prune
-from pipelines.tracking.tracker import NullTracker
+from pipelines.tracking.tracker import ChildRun, NullTracker
 from tests.pipelines.search.toy_worker import toy_search, value
 
 ROOT = Path(__file__).parents[3]
@@ -36,12 +36,12 @@ class Listener(NullTracker):
     run_id = "a run"
 
     def __init__(self) -> None:
-        self.children: list[dict[str, Any]] = []
+        self.children: list[ChildRun] = []
         self.series: list[tuple[int, dict[str, float]]] = []
         self.pictures: dict[str, tuple[int, int]] = {}
 
-    def child(self, name: str, **given: Any) -> None:
-        self.children.append({"name": name, **given})
+    def child(self, run: ChildRun) -> None:
+        self.children.append(run)
 
     def metrics(self, values: Any, step: int = 0) -> None:
         self.series.append((step, dict(values)))
@@ -65,14 +65,14 @@ def test_each_trial_is_a_run_and_a_row_and_plots_are_drawn(stage: StageContext, 
     search = toy_search(8, in_steps, pruner=ThresholdPruner(lower=-0.4))
     study = run_search(stage, search, tmp_path / "t.csv")
     trials, logged = finished(study), listener(stage)
-    assert [child["name"] for child in logged.children] == [f"trial {n}" for n in range(8)]
+    assert [child.name for child in logged.children] == [f"trial {n}" for n in range(8)]
     for child, trial in zip(logged.children, trials, strict=True):
-        assert child["params"] == trial.params
-        assert child["status"] == ("KILLED" if is_pruned(trial) else "FINISHED")
-        assert ("wssis.pruned" in child["tags"]) == is_pruned(trial)
-        assert ("worth", trial.value, 0) in child["metrics"]
-        assert len([m for m in child["metrics"] if m[0] == "reported"]) == len(trial.intermediate_values)
-        assert child["times"][0] <= child["times"][1]
+        assert child.params == trial.params
+        assert child.status == ("KILLED" if is_pruned(trial) else "FINISHED")
+        assert ("wssis.pruned" in child.tags) == is_pruned(trial)
+        assert ("worth", trial.value, 0) in child.metrics
+        assert len([m for m in child.metrics if m[0] == "reported"]) == len(trial.intermediate_values)
+        assert child.times[0] <= child.times[1]
     cost, pruned = search_costs(trials), sum(map(is_pruned, trials))
     assert 0 < pruned == cost["pruned"]
     assert cost["reports"] == (16 - pruned) / 16
