@@ -8,11 +8,14 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, CoercionError, Parameter, Token
 
+import wssis
+
 app = App(
     name="wssis",
     help="Instance segmentation from a few masks and many points. `dvc repro` runs the pipeline; these "
     "commands prepare it and use what it made.",
-    version_flags=[],
+    version=wssis.__version__,
+    version_flags=["--version"],
     default_parameter=Parameter(negative=()),
 )
 

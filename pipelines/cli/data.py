@@ -10,7 +10,7 @@ from cyclopts.validators import LimitedChoice
 
 from pipelines.cli.app import Count, NotNegative, Positive, Whole, app
 
-TARGET = Group("Where to write, one of", validator=LimitedChoice(1, 1))
+TARGET = Group("Output", validator=LimitedChoice(1, 1))
 
 
 @app.command

@@ -24,9 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command, given, _ = app.parse_args(words, print_error=False, exit_on_error=False)
     except CycloptsError as error:
-        message = " ".join(str(error).split()).rstrip(".")
+        message = " ".join(str(error).split())
+        message = message if message.endswith(("?", ".")) else f"{message}."
         help_of = " ".join(["wssis", *words[: len(error.command_chain or ())]])
-        print(f"wssis: {message}. See `{help_of} --help`", file=sys.stderr)
+        print(f"wssis: {message} See `{help_of} --help`", file=sys.stderr)
         return 2
     from pipelines.runner.run_stage import exit_code
 

@@ -10,7 +10,7 @@ from cyclopts.validators import LimitedChoice
 from pipelines.cli.app import Count, ModelName, Port, Positive, Share, Whole, app
 from pipelines.serving.request import Limits
 
-FORMAT = Group("Format, one of", validator=LimitedChoice(1, 1))
+FORMAT = Group("Format", validator=LimitedChoice(1, 1))
 
 
 @app.command

@@ -17,6 +17,7 @@ from pipelines.cli.main import main
 from pipelines.config.params import load_params
 from pipelines.config.presets import load_preset
 from pipelines.decode_file import write_decode
+from wssis import __version__
 from wssis.data.coco import load_coco
 from wssis.settings import DecodeSettings
 
@@ -52,6 +53,11 @@ def test_help_is_quick_and_lists_the_commands() -> None:
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert not imported & {"torch", "mlflow", "dvc", "optuna"}
     assert seconds < 5  # 0.1 on an idle machine; torch or mlflow would take more
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == __version__
 
 
 def test_wrong_calls_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
